@@ -1,0 +1,18 @@
+"""recbole-llm: LLM and multimodal recommenders in RecBole, under one honest protocol."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recbole_llm.record import RunRecord
+
+__version__ = "0.1.0"
+
+
+def run(model: str, dataset: str, **overrides: Any) -> "RunRecord":
+    """Train a model on a data set, evaluate it, and return the run's record.
+
+    See :func:`recbole_llm.quick_start.run`; importing this package alone loads no torch.
+    """
+    from recbole_llm.quick_start import run as quick_run
+
+    return quick_run(model, dataset, **overrides)

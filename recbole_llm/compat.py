@@ -1,0 +1,153 @@
+"""Everything RecBole 1.2.1 needs on today's numpy, pandas and scipy, in one place.
+
+Importing this module applies the repairs once. Each one replaces a piece of upstream text that is
+checked to be there first, so another RecBole release fails loudly here and not silently later.
+``recbole.quick_start`` (and with it ray) is never imported.
+"""
+
+import importlib
+import importlib.metadata
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+
+SUPPORTED_RECBOLE = "1.2.1"
+
+
+def _check_recbole() -> None:
+    try:
+        found = importlib.metadata.version("recbole")
+    except importlib.metadata.PackageNotFoundError:
+        raise ImportError(
+            f"RecBole is not installed. Install it without its pinned dependencies: "
+            f"pip install --no-deps recbole=={SUPPORTED_RECBOLE}"
+        ) from None
+    if found != SUPPORTED_RECBOLE:
+        raise ImportError(
+            f"recbole-llm extends RecBole {SUPPORTED_RECBOLE}, found {found}. "
+            f"Run: pip install --no-deps recbole=={SUPPORTED_RECBOLE}"
+        )
+
+
+def _restore_numpy_aliases() -> None:
+    """Give back the two numpy names that RecBole still uses; numpy 1.24 removed them."""
+    for alias, target in (("float", np.float64), ("str", np.str_)):
+        if alias not in np.__dict__:
+            setattr(np, alias, target)
+
+
+def _restore_dok_update() -> None:
+    """Give back the private ``dok_matrix._update`` that seven models call; gone since scipy 1.13."""
+
+    def update(self: Any, data: dict[tuple[int, int], float]) -> None:
+        self._dict.update(data)
+
+    if not hasattr(scipy.sparse.dok_matrix, "_update"):
+        scipy.sparse.dok_matrix._update = update
+
+
+def _rewrite(owner: type, method: str, *edits: tuple[str, str]) -> None:
+    """Recompile ``owner.method`` with each (old, new) text edit applied.
+
+    Raises:
+        RuntimeError: an old text is not in the upstream source exactly once.
+    """
+    function: Callable[..., Any] = inspect.unwrap(getattr(owner, method))
+    source = textwrap.dedent(inspect.getsource(function))
+    for old, new in edits:
+        if source.count(old) != 1:
+            raise RuntimeError(
+                f"{owner.__module__}.{owner.__qualname__}.{method} is not the one of RecBole "
+                f"{SUPPORTED_RECBOLE}: expected {old!r} once, found it {source.count(old)} times."
+            )
+        source = source.replace(old, new)
+    module: ModuleType = sys.modules[owner.__module__]
+    scope: dict[str, Any] = {}
+    code = compile(source, inspect.getfile(function), "exec")
+    exec(code, module.__dict__, scope)  # noqa: S102 - upstream's own text, edited above
+    setattr(owner, method, scope[method])
+
+
+def _repair_recbole() -> None:
+    from recbole.data.dataset.dataset import Dataset
+    from recbole.data.dataset.sequential_dataset import SequentialDataset
+    from recbole.data.interaction import Interaction
+    from recbole.evaluator.collector import Collector
+    from recbole.model.general_recommender import asymknn, itemknn
+
+    # pandas 3 ignores a chained fillna(inplace): NaN tokens would become -2^63.
+    _rewrite(
+        Dataset,
+        "_fill_nan",
+        (
+            "feat[field].fillna(value=0, inplace=True)",
+            "feat[field] = feat[field].fillna(value=0)",
+        ),
+        (
+            "feat[field].fillna(value=feat[field].mean(), inplace=True)",
+            "feat[field] = feat[field].fillna(value=feat[field].mean())",
+        ),
+    )
+    # pandas 3: agg(len) is the length of the whole column.
+    _rewrite(SequentialDataset, "_benchmark_presets", ("].agg(len)", "].map(len)"))
+    # An unstable sort keeps another duplicate, and so gives another split, on another machine.
+    _rewrite(
+        Dataset,
+        "_remove_duplication",
+        ("ascending=True, inplace=True", 'ascending=True, inplace=True, kind="stable"'),
+    )
+    # Neighbours of equal weight came in an order that depends on the CPU.
+    for knn in (itemknn, asymknn):
+        _rewrite(
+            knn.ComputeSimilarity,
+            "compute_similarity" if knn is itemknn else "compute_asym_similarity",
+            (
+                "(-this_line_weights).argpartition(self.TopK - 1)[",
+                '(-this_line_weights).argsort(kind="stable")[',
+            ),
+            (
+                "-this_line_weights[relevant_partition]\n",
+                '-this_line_weights[relevant_partition], kind="stable"\n',
+            ),
+        )
+    # A descending sort has a negative stride, which torch refuses.
+    _rewrite(
+        Interaction,
+        "sort",
+        ('np.argsort(key, kind="stable")', 'np.argsort(np.asarray(key), kind="stable")'),
+        ("torch.tensor(np.array(index)[::-1])", "torch.tensor(np.array(index)[::-1].copy())"),
+    )
+    # ItemCoverage and its relatives collect an int or a Counter, which has no .cpu().
+    _rewrite(
+        Collector,
+        "get_data_struct",
+        (
+            "for key in self.data_struct._data_dict:",
+            "for key in [k for k, v in self.data_struct._data_dict.items() if hasattr(v, 'cpu')]:",
+        ),
+    )
+
+
+def _undo_anomaly_detection() -> None:
+    """Import RecBole's SINE, which turns on torch's anomaly detection for the whole process.
+
+    Every sequential model pays for it (a third of a training step of SASRec); torch's setting is
+    put back to what it was.
+    """
+    before = torch.is_anomaly_enabled()
+    importlib.import_module("recbole.model.sequential_recommender.sine")
+    torch.autograd.set_detect_anomaly(before)
+
+
+_check_recbole()
+_restore_numpy_aliases()
+_restore_dok_update()
+_repair_recbole()
+_undo_anomaly_detection()

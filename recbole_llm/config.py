@@ -1,0 +1,354 @@
+"""Configuration: RecBole's, plus our models and properties, checked keys and no ``eval``.
+
+Priority, highest first: command line, dict (Python API), config files, our properties, RecBole's.
+"""
+
+import ast
+import hashlib
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from recbole.config import Config as RecBoleConfig
+from recbole.evaluator import metric_types
+from recbole.utils import ModelType
+
+import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
+from recbole_llm.model import get_model_class, suggest
+
+#: The two evaluation protocols by name; see the README for the papers that use each.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "loo": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+    "random811": {
+        "split": {"RS": [0.8, 0.1, 0.1]},
+        "order": "RO",
+        "group_by": "user",
+        "mode": "full",
+    },
+}
+
+# Where a run writes and how it talks: no number depends on these.
+VOLATILE_KEYS = frozenset(
+    "cache_dir checkpoint_dir checkpoint_s config_files data_path device gpu_id log_wandb "
+    "metric_decimal_place resume runs_dir save_dataloaders save_dataset save_topk show_progress "
+    "state torch_threads use_gpu wandb_project worker".split()
+)
+
+# RecBole reads these but lists them in none of its YAML files.
+_UNLISTED_KEYS = frozenset(
+    "config_files local_rank nproc world_size offset ip port single_spec eval_lambda "
+    "wandb_project numerical_features entity_kg_num_interval relation_kg_num_interval".split()
+)
+
+
+class Config(RecBoleConfig):
+    """RecBole's Config that finds our models and refuses keys that nothing reads.
+
+    Raises:
+        ValueError: an unknown model, key, metric or protocol, or a value out of place.
+        FileNotFoundError: a config file does not exist.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        dataset: str | None = None,
+        config_files: Sequence[str | Path] = (),
+        overrides: Mapping[str, Any] | None = None,
+        command_line: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._command_line = dict(command_line or {})
+        super().__init__(
+            model=model,
+            dataset=dataset,
+            config_file_list=[str(path) for path in config_files],
+            config_dict=dict(overrides or {}),
+        )
+
+    def compatibility_settings(self) -> None:
+        """Do nothing: upstream sets numpy names that numpy 2 refuses; see ``compat``."""
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for name in file_list or ():
+            merged.update(read_yaml(find_config_file(name)))
+        return merged
+
+    def _load_variable_config_dict(self, config_dict: dict[str, Any] | None) -> dict[str, Any]:
+        return dict(config_dict or {})
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        return self._command_line
+
+    def _merge_external_config_dict(self) -> None:
+        merged: dict[str, Any] = {}
+        for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
+            for key, value in source.items():
+                _set_dotted(merged, key, value)
+        self.external_config_dict = merged
+
+    def _get_model_and_dataset(
+        self, model: str | None, dataset: str | None
+    ) -> tuple[str, type, str]:
+        model = model or self.external_config_dict.get("model")
+        dataset = dataset or self.external_config_dict.get("dataset")
+        for name, value in (("model", model), ("dataset", dataset)):
+            if not value:
+                raise ValueError(
+                    f"no {name} given. Add --{name}=NAME; `run_recbole --list-{name}s` lists them."
+                )
+        model_class = get_model_class(str(model))
+        return model_class.__name__, model_class, str(dataset)
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        internal = self.internal_config_dict
+        properties = properties_dir()
+        internal.update(read_yaml(properties / "overall.yaml"))
+        if model_class.__module__.startswith("recbole_llm."):
+            internal.update(read_yaml(properties / "model" / f"{model}.yaml"))
+        elif not model_class.__module__.startswith("recbole."):
+            internal.update(_yaml_beside(model_class))
+        dataset_file = properties / "dataset" / f"{dataset}.yaml"
+        if dataset_file.exists():
+            internal.update(read_yaml(dataset_file))
+        self._check_keys(model, dataset)
+
+    def _check_keys(self, model: str, dataset: str) -> None:
+        known = {key for keys in self.parameters.values() for key in keys}
+        known |= set(self.internal_config_dict) | _UNLISTED_KEYS | {"model", "dataset"}
+        if ":" in str(self.external_config_dict.get("model", "")):
+            known |= set(self.file_config_dict)  # a user's own model may bring its own keys
+        for key in self.external_config_dict:
+            if key not in known and not key.startswith("alias_of_"):
+                raise ValueError(
+                    f"unknown key {key!r} ({self._origin(key)}) for model {model} on dataset "
+                    f"{dataset}.{suggest(key, sorted(known))}"
+                )
+
+    def _origin(self, key: str) -> str:
+        for place, source in (
+            ("command line", self.cmd_config_dict),
+            ("config dict", self.variable_config_dict),
+            ("config file", self.file_config_dict),
+        ):
+            if any(name.split(".")[0] == key for name in source):
+                return place
+        return "default"
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final: dict[str, Any] = {**self.internal_config_dict, **self.external_config_dict}
+        self._resolve_modalities(final)
+        self._resolve_protocol(final)
+        self._check_metrics(final)
+        _check_values(final, self._origin)
+        # RecBole refuses its own default here: a full softmax draws no negatives.
+        if (
+            self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
+            and final.get("loss_type") == "CE"
+            and "train_neg_sample_args" not in self.external_config_dict
+        ):
+            final["train_neg_sample_args"] = None
+        return final
+
+    def _resolve_modalities(self, final: dict[str, Any]) -> None:
+        """Let ``modalities: [text]`` choose among the modalities that the dataset's YAML names."""
+        chosen, offered = final.get("modalities"), self.internal_config_dict.get("modalities") or {}
+        if isinstance(chosen, str):
+            chosen = [chosen]
+        if isinstance(chosen, (list, tuple)):
+            for name in chosen:
+                if name not in offered:
+                    raise ValueError(
+                        f"modality {name!r} ({self._origin('modalities')}) is not one of dataset "
+                        f"{self.dataset!r}, which has: {', '.join(offered) or 'none'}."
+                        f"{suggest(str(name), list(offered))}"
+                    )
+            final["modalities"] = {name: offered[name] for name in chosen}
+
+    def _resolve_protocol(self, final: dict[str, Any]) -> None:
+        asked = self.external_config_dict.get("protocol")
+        if asked is not None and asked not in PROTOCOLS:
+            raise ValueError(
+                f"unknown protocol {asked!r} ({self._origin('protocol')}); expected one of "
+                f"{', '.join(PROTOCOLS)}.{suggest(str(asked), list(PROTOCOLS))}"
+            )
+        if asked is not None and "eval_args" in self.external_config_dict:
+            raise ValueError(
+                "protocol and eval_args are both given, and both say how to split. Give one."
+            )
+        if final.get("benchmark_filename"):
+            if asked is not None:
+                raise ValueError(
+                    f"dataset {self.dataset!r} comes with a fixed split "
+                    f"(benchmark_filename: {final['benchmark_filename']}), which protocol "
+                    f"{asked!r} cannot re-split. Leave out --protocol."
+                )
+            final["protocol"] = "fixed"
+            final["eval_args"] = {**PROTOCOLS["random811"], **final.get("eval_args", {})}
+            final["eval_args"]["order"] = "RO"
+        elif "eval_args" in self.external_config_dict:
+            final["protocol"] = next(
+                (name for name, args in PROTOCOLS.items() if args == final["eval_args"]), "custom"
+            )
+        else:
+            sequential = self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
+            default = "loo" if sequential else "random811"
+            final["protocol"] = final.get("protocol") or default
+            final["eval_args"] = {**PROTOCOLS[final["protocol"]]}
+
+    def _check_metrics(self, final: dict[str, Any]) -> None:
+        metrics = final["metrics"]
+        for metric in [metrics] if isinstance(metrics, str) else metrics:
+            if str(metric).lower() not in metric_types:
+                raise ValueError(
+                    f"unknown metric {metric!r} ({self._origin('metrics')})."
+                    f"{suggest(str(metric), list(metric_types))} "
+                    f"RecBole's metrics: {', '.join(sorted(metric_types))}."
+                )
+        name, _, k = str(final["valid_metric"]).partition("@")
+        topk = final["topk"] if isinstance(final["topk"], (list, tuple)) else [final["topk"]]
+        names = [metrics] if isinstance(metrics, str) else metrics
+        if name.lower() not in [str(m).lower() for m in names] or (k and int(k) not in topk):
+            raise ValueError(
+                f"valid_metric {final['valid_metric']!r} is not measured: metrics are "
+                f"{list(names)}, topk {list(topk)}. Add it to them, or choose another."
+            )
+
+    def _set_default_parameters(self) -> None:
+        parent = Path(self.final_config_dict["data_path"])
+        super()._set_default_parameters()
+        # RecBole ships ml-100k and always reads its own copy; a user's own folder goes first.
+        if self.dataset == "ml-100k" and (parent / "ml-100k" / "ml-100k.inter").exists():
+            self.final_config_dict["data_path"] = str(parent / "ml-100k")
+
+    def fingerprint(self) -> str:
+        """Return a sha256 hex digest of every setting that a number can depend on."""
+        settings = {k: v for k, v in self.to_dict().items() if k not in VOLATILE_KEYS}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved settings as plain JSON values."""
+        return {key: _plain(value) for key, value in sorted(self.final_config_dict.items())}
+
+
+def _check_values(final: Mapping[str, Any], origin: Any) -> None:
+    """Check the numbers that every run reads; a model checks its own."""
+    for key, low in (("epochs", 0), ("train_batch_size", 1), ("eval_batch_size", 1)):
+        value = final[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise ValueError(
+                f"{key} must be an integer >= {low}, got {key}={value!r} ({origin(key)})."
+            )
+    rate = final["learning_rate"]
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
+        raise ValueError(
+            f"learning_rate must be a number > 0, got {rate!r} ({origin('learning_rate')}). "
+            f"YAML reads 1e-3 as text; write 1.0e-3."
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``a.b`` inside the dict ``a``; a plain key is replaced whole."""
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        inner = settings.get(parent)
+        settings[parent] = dict(inner) if isinstance(inner, Mapping) else {}
+        settings = settings[parent]
+    settings[leaf] = value
+
+
+def _yaml_beside(model_class: type) -> dict[str, Any]:
+    """Read ``<Class>.yaml`` beside the module of a user's own model, when there is one."""
+    source = getattr(sys.modules[model_class.__module__], "__file__", None)
+    path = Path(source).with_name(f"{model_class.__name__}.yaml") if source else None
+    return read_yaml(path) if path is not None and path.exists() else {}
+
+
+def properties_dir() -> Path:
+    """Return the folder of shipped YAML files: in the installed package, else in the checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "properties", package.parent / "properties"):
+        if (folder / "overall.yaml").exists():
+            return folder
+    raise FileNotFoundError(
+        f"the properties folder is neither in {package} nor beside it: the installation is "
+        f"incomplete. Install again with: pip install ."
+    )
+
+
+def find_config_file(name: str | Path) -> Path:
+    """Find a config file: as given, else among the shipped ones (``properties/quick.yaml``)."""
+    path = Path(name)
+    if path.exists():
+        return path
+    shipped = properties_dir().joinpath(*[part for part in path.parts if part != "properties"])
+    if not path.is_absolute() and shipped.exists():
+        return shipped
+    raise FileNotFoundError(
+        f"config file {str(name)!r} does not exist, neither from {Path.cwd()} nor among the "
+        f"shipped ones in {properties_dir()}."
+    )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads ``1e-3`` as a number, as RecBole's files expect."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$|^[-+]?\d[\d_]*\.\d*$|^[-+]?\.\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping of keys to values.
+
+    Raises:
+        ValueError: the file is not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, (dict, type(None))):
+        raise ValueError(f"{path}: expected `key: value` lines, found {type(content).__name__}.")
+    return content or {}
+
+
+def parse_value(text: str) -> Any:
+    """Read a command-line value: a Python literal, true/false, none, a YAML list or dict, or text.
+
+    Nothing is evaluated: ``[3,inf)`` and ``__import__('os')`` are text.
+    """
+    word = text.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    if word in ("none", "null", "~"):
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        pass
+    if text[:1] in "[{":
+        try:
+            return yaml.load(text, Loader=_Loader)  # noqa: S506 - safe
+        except yaml.YAMLError:
+            logging.getLogger().debug("%s is taken as text", text)
+    return text

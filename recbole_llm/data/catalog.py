@@ -1,0 +1,62 @@
+"""Which datasets there are, and where the well known ones come from."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import recbole
+
+from recbole_llm.config import properties_dir
+
+_RECBOLE_LIST = "https://recbole.io/dataset_list.html"
+_S3REC = "https://github.com/aHuiWang/CIKM2020-S3Rec (to be written as atomic files)"
+_DIFFMM = "https://github.com/HKUDS/DiffMM (to be written as atomic files)"
+
+#: One line for each well known dataset, shown when its files are not there.
+ORIGINS = {
+    "baby": f"Amazon Baby 5-core with DiffMM's fixed split: {_DIFFMM}.",
+    "beauty": f"Amazon Beauty 5-core as S3-Rec published it: {_S3REC}; "
+    f"Amazon 5-core data in RecBole's atomic format: {_RECBOLE_LIST}.",
+    "ml-100k": f"MovieLens-100K comes with RecBole itself; also: {_RECBOLE_LIST}.",
+    "sports": f"Amazon Sports and Outdoors 5-core as S3-Rec published it: {_S3REC}; "
+    f"Amazon 5-core data in RecBole's atomic format: {_RECBOLE_LIST}.",
+    "tiktok": f"TikTok micro-videos with DiffMM's fixed split: {_DIFFMM}.",
+    "yelp": f"Yelp as S3-Rec published it: {_S3REC}; "
+    f"Yelp in RecBole's atomic format: {_RECBOLE_LIST}.",
+}
+
+
+class DatasetEntry(NamedTuple):
+    """A dataset by name, the folder it is looked for in, and whether its interactions are there."""
+
+    name: str
+    path: Path
+    has_files: bool
+
+
+def available_datasets(data_path: str | Path) -> list[DatasetEntry]:
+    """List the datasets that have shipped settings or a folder of their own, by name.
+
+    Args:
+        data_path: parent of the dataset folders; it need not exist.
+    """
+    parent = Path(data_path)
+    names = {path.stem for path in (properties_dir() / "dataset").glob("*.yaml")}
+    if parent.is_dir():
+        names |= {path.name for path in parent.iterdir() if has_interactions(path)}
+    entries = []
+    for name in sorted(names):
+        path = parent / name
+        if name == "ml-100k" and not has_interactions(path):
+            path = Path(recbole.__file__).parent / "dataset_example" / name
+        entries.append(DatasetEntry(name, path, has_interactions(path)))
+    return entries
+
+
+def has_interactions(folder: Path) -> bool:
+    """Tell whether a dataset's folder holds ``<name>.inter`` or ``<name>.<part>.inter``."""
+    if not folder.is_dir():
+        return False
+    return any(
+        path.name.startswith(f"{folder.name}.") and path.suffix == ".inter"
+        for path in folder.iterdir()
+    )

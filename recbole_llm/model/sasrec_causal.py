@@ -1,0 +1,53 @@
+"""SASRecCausal: SASRec trained with one forward a user window and a loss at every position.
+
+Reference: W. Kang and J. McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018,
+arXiv:1808.09781, whose own training is of this form; RecBole's SASRec makes each prefix a sample.
+Departs from the paper: cross-entropy over the catalogue (as RecBole's default) in place of binary
+cross-entropy with one negative; a position at the head of a window sees the window only.
+"""
+
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.sequential_recommender.sasrec import SASRec
+from recbole.utils import InputType, ModelType
+from torch import Tensor
+
+from recbole_llm.data import WindowLoader
+from recbole_llm.data.loader import TARGET_SEQ
+
+
+class SASRecCausal(SASRec):
+    """RecBole's SASRec with another training loop; B: windows, L: length, d: width, I: items.
+
+    Config keys: those of RecBole's SASRec (``loss_type`` is CE), ``MAX_ITEM_LIST_LENGTH`` (L).
+    """
+
+    # A general model to RecBole: users are rows of the split, and no sample is made per prefix.
+    type = ModelType.GENERAL
+    input_type = InputType.POINTWISE
+    train_loader = WindowLoader
+    needs_history = True
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """Return the hidden state (B, d) at the last item of each sequence (B, L)."""
+        # clamp: a user without training items is read as one padding item
+        return super().forward(item_seq, item_seq_len.clamp(min=1))
+
+    def states(self, item_seq: Tensor) -> Tensor:
+        """Return the hidden state (B, L, d) at every position, each seeing its past only."""
+        position = self.position_embedding.weight[: item_seq.size(1)]  # (L, d)
+        hidden = self.dropout(self.LayerNorm(self.item_embedding(item_seq) + position))
+        mask = self.get_attention_mask(item_seq)
+        return self.trm_encoder(hidden, mask, output_all_encoded_layers=False)[-1]
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return the mean cross-entropy of the next item over every position that has one."""
+        target = interaction[TARGET_SEQ]  # (B, L)
+        real = target > 0
+        states = self.states(interaction[self.ITEM_SEQ])[real]  # (positions, d)
+        logits = states @ self.item_embedding.weight.T  # (positions, I)
+        return F.cross_entropy(logits, target[real])
+
+    def export(self) -> dict[str, Tensor]:
+        """Return the embeddings that a later stage of another model takes over."""
+        return {"item_embedding": self.item_embedding.weight.detach().cpu()}

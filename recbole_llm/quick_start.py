@@ -1,0 +1,291 @@
+"""One run, from settings to a run record: data, split, stages, training, evaluation."""
+
+import json
+import logging
+import pickle
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import colorlog
+import recbole.data.dataset
+import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.dataset.dataset import Dataset
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.sampler import KGSampler
+from recbole.utils import ModelType, init_seed
+from recbole.utils.logger import RemoveColorFilter
+from torch import nn
+
+from recbole_llm.config import Config
+from recbole_llm.data import FullRankLoader, MultimodalDataset, MultimodalSequentialDataset
+from recbole_llm.record import RunRecord, Stage, describe_data, find_unfinished, new_record
+from recbole_llm.trainer.ranking import Ranking
+from recbole_llm.trainer.staged import StageOutput, run_stages
+from recbole_llm.trainer.trainer import HarnessMixin, build_trainer
+
+
+class Split(NamedTuple):
+    """A data set and its three parts."""
+
+    dataset: Dataset
+    train: Dataset
+    valid: Dataset
+    test: Dataset
+
+
+class Loaders(NamedTuple):
+    """What the trainer iterates over; an empty part is an empty loader."""
+
+    train: AbstractDataLoader
+    valid: AbstractDataLoader
+    test: AbstractDataLoader
+
+
+def run(
+    model: str | None = None,
+    dataset: str | None = None,
+    *,
+    config_files: Sequence[str | Path] = (),
+    command_line: Mapping[str, Any] | None = None,
+    **overrides: Any,
+) -> RunRecord:
+    """Train a model, evaluate it once on the test part, and return the run's record.
+
+    Args:
+        model: a model of ours or RecBole's, or ``package.module:Class``.
+        dataset: name of a data set.
+        config_files: YAML files, the later over the earlier.
+        command_line: parsed ``--key=value`` settings; over everything else.
+        overrides: settings by name, e.g. ``epochs=5``; over the files.
+
+    Returns:
+        The record, as written to ``runs/<id>/record.json``.
+
+    Raises:
+        ValueError: a setting or a file is wrong; the text says which and what to do.
+        FileNotFoundError: a file is missing.
+    """
+    config = Config(model, dataset, config_files, overrides, command_line)
+    record = find_unfinished(config) if config["resume"] else None
+    resumed = record is not None
+    record = record or new_record(config, shlex.join(sys.argv))
+    record.status, record.error = "running", ""
+    if config["torch_threads"]:
+        torch.set_num_threads(config["torch_threads"])
+    with _logging_to(record, config):
+        logger = logging.getLogger()
+        logger.info("Run %s%s", record.folder, " (resumed)" if resumed else "")
+        if config["resume"] and not resumed:
+            logger.info("--resume: no unfinished run of these settings; starting a new one")
+        record.save()
+        try:
+            _run(config, record, resumed)
+            record.status = "finished"
+        except KeyboardInterrupt:
+            record.status, record.error = "interrupted", "interrupted by the user"
+            raise
+        except BaseException as error:
+            record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+            logger.debug(traceback.format_exc())
+            raise
+        finally:
+            record.finish()
+    return record
+
+
+def _run(config: Config, record: RunRecord, resumed: bool) -> None:
+    logger = logging.getLogger()
+    with record.stage("data"):
+        split = load_split(config)
+        data = describe_data(split.dataset, split[1:])
+        if resumed and record.data and record.data["split"] != data["split"]:
+            raise ValueError(
+                f"--resume: the data or its split is not that of {record.folder}. "
+                f"Leave --resume out to start anew."
+            )
+        record.data = data
+        logger.info("%s", split.dataset)
+    key = {"files": data["files"], "split": data["split"]}
+    outputs: dict[str, StageOutput] | None = None
+    if hasattr(config.model_class, "required_stages"):
+
+        def train_stage(sub: Config, folder: Path) -> tuple[StageOutput, int, int]:
+            trainer, _ = fit(sub, split, folder, resume=True)
+            trainer.load_best()
+            trainer.model.eval()
+            return trainer.model.export(), *count_parameters(trainer.model)
+
+        outputs = run_stages(config, key, record, train_stage)
+    with record.stage("training") as stage:
+        folder = Path(config["checkpoint_dir"]) / record.id
+        trainer, loaders = fit(config, split, folder, config["resume"], outputs, stage)
+    record.best_epoch, record.epochs = trainer.best_epoch, trainer.epochs_log
+    record.files["checkpoint"] = trainer.saved_model_file
+    with record.stage("evaluation"):
+        evaluate(config, record, split, trainer, loaders)
+    trainer.last_file.unlink(missing_ok=True)
+
+
+def evaluate(
+    config: Config, record: RunRecord, split: Split, trainer: HarnessMixin, loaders: Loaders
+) -> None:
+    """Measure the chosen weights on validation, then once on test, into ``record``."""
+    logger = logging.getLogger()
+    trainer.load_best()
+    for name, loader in (("valid", loaders.valid), ("test", loaders.test)):
+        result = trainer.evaluate(loader, False, show_progress=config["show_progress"])
+        if result is None:
+            continue
+        record.metrics[name] = dict(result)
+        if config["save_topk"] and trainer.ranking is not None:
+            path = Path(record.folder) / f"topk-{name}.jsonl"
+            save_topk(path, split.dataset, trainer.ranking)
+            record.files[f"topk_{name}"] = str(path)
+    for name in getattr(split.dataset, "modality_names", []):
+        record.data["modalities"][name] = {
+            "missing_items": split.dataset.missing_items(name),
+            "policy": config["missing_modality"],
+        }
+    logger.info("best valid : %s", record.metrics.get("valid"))
+    logger.info("test result: %s", record.metrics.get("test"))
+
+
+def load_split(config: Config) -> Split:
+    """Load a data set and split it; the same seed gives the split that RecBole gives."""
+    init_seed(config["seed"], config["reproducibility"])
+    special = getattr(recbole.data.dataset, f"{config['model']}Dataset", None)
+    ours = {
+        ModelType.SEQUENTIAL: MultimodalSequentialDataset,
+        ModelType.KNOWLEDGE: recbole.data.dataset.KnowledgeBasedDataset,
+    }.get(config["MODEL_TYPE"], MultimodalDataset)
+    dataset = (special or ours)(config)
+    return Split(dataset, *dataset.build())
+
+
+def build_loaders(config: Config, split: Split) -> Loaders:
+    """Build the loaders of a model: its own ``train_loader``, or RecBole's for its type."""
+    model_class = config.model_class
+    parts = list(split[1:])
+    train_sampler, valid_sampler, test_sampler = create_samplers(config, split.dataset, parts)
+    loader_class = getattr(model_class, "train_loader", None) or get_dataloader(config, "train")
+    extra = ()
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        args = config["train_neg_sample_args"]
+        extra = (KGSampler(split.dataset, args["distribution"], args["alpha"]),)
+    train = loader_class(
+        config, split.train, train_sampler, *extra, shuffle=bool(config["shuffle"] or extra)
+    )
+    evaluated = []
+    for phase, part, sampler, history in (
+        ("valid", split.valid, valid_sampler, [split.train]),
+        ("test", split.test, test_sampler, [split.train, split.valid]),
+    ):
+        if config["eval_args"]["mode"][phase] == "full":
+            with_sequence = getattr(model_class, "needs_history", False)
+            evaluated.append(FullRankLoader(config, part, history, with_sequence))
+        else:
+            evaluated.append(get_dataloader(config, phase)(config, part, sampler, shuffle=False))
+    return Loaders(train, *evaluated)
+
+
+def fit(
+    config: Config,
+    split: Split,
+    folder: Path,
+    resume: bool = False,
+    outputs: dict[str, StageOutput] | None = None,
+    stage: Stage | None = None,
+) -> tuple[HarnessMixin, Loaders]:
+    """Build and train one model; its checkpoints go to ``folder``.
+
+    Args:
+        config: settings of the model.
+        split: the data.
+        folder: of ``best.pth`` and ``last.pth``.
+        resume: go on from ``last.pth`` when it is there.
+        outputs: of the earlier stages, for a staged model.
+        stage: gets the parameter counts.
+    """
+    logger = logging.getLogger()
+    loaders = build_loaders(config, split)
+    init_seed(config["seed"], config["reproducibility"])
+    model_class = config.model_class
+    arguments = (config, split.train) if outputs is None else (config, split.train, outputs)
+    try:
+        model = model_class(*arguments).to(config["device"])
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"model {config['model']}: its pre-trained file holds pickled code and is not loaded. "
+            f"Pre-train again with `run_recbole`, whose checkpoints are safe to load."
+        ) from error
+    trainable, total = count_parameters(model)
+    if stage is not None:
+        stage.trainable, stage.parameters = trainable, total
+    logger.info(
+        "%s: %s trainable of %s parameters, settings %s",
+        config["model"],
+        f"{trainable:,}",
+        f"{total:,}",
+        json.dumps(config.to_dict()),
+    )
+    trainer = build_trainer(config, model)
+    trainer.use_folder(folder)
+    if resume:
+        trainer.resume(loaders.train)
+    trainer.fit(
+        loaders.train, loaders.valid, saved=True, show_progress=bool(config["show_progress"])
+    )
+    return trainer, loaders
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return the trainable and all parameters of a model."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+
+
+def save_topk(path: Path, dataset: Dataset, ranking: Ranking) -> None:
+    """Write one JSON line a user: its token, its best items' tokens and their scores."""
+    users = dataset.id2token(dataset.uid_field, ranking.users)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for user, items, scores in zip(users, ranking.items, ranking.scores, strict=True):
+            ranked = torch.isfinite(scores)  # fewer than K items may be left to rank
+            tokens = dataset.id2token(dataset.iid_field, items[ranked]).tolist()
+            line = {"user": str(user), "items": tokens, "scores": scores[ranked].tolist()}
+            file.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def _logging_to(record: RunRecord, config: Config) -> Iterator[None]:
+    """Log to the console and to ``log/<model>/<run>.log`` while a run goes on."""
+    path = Path("log") / config["model"] / f"{record.id}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record.files["log"] = str(path)
+    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file.addFilter(RemoveColorFilter())
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    console = logging.StreamHandler()
+    console.setFormatter(
+        colorlog.ColoredFormatter("%(log_color)s%(asctime)s %(message)s", "%H:%M:%S")
+    )
+    level = getattr(logging, str(config["state"]).upper(), logging.INFO)
+    console.setLevel(level)
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(level)
+    for handler in (to_file, console):
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        for handler in (to_file, console):
+            root.removeHandler(handler)
+            handler.close()

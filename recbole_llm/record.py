@@ -1,0 +1,232 @@
+"""Run records: what ran, on which data, with what result and at what cost."""
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import resource
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data.dataset.dataset import Dataset
+
+_PACKAGES = ("recbole-llm", "recbole", "torch", "numpy", "pandas", "scipy", "transformers", "peft")
+
+
+@dataclasses.dataclass
+class Stage:
+    """Cost of one stage of a run, the columns of HeLLM's Table III.
+
+    Attributes:
+        name: what was done.
+        seconds: wall-clock seconds in this run.
+        peak_bytes: peak memory of the process (CPU) or of torch's allocator (GPU).
+        trainable: parameters that were trained, 0 where nothing was.
+        parameters: all parameters of the stage's model.
+        cached_from_s: seconds that the stage took when it was trained, if it came from the cache.
+    """
+
+    name: str
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    trainable: int = 0
+    parameters: int = 0
+    cached_from_s: float | None = None
+
+
+@dataclasses.dataclass
+class RunRecord:
+    """One run. ``metrics["valid"]`` and ``metrics["test"]`` map ``recall@10`` ... to floats."""
+
+    id: str
+    model: str
+    dataset: str
+    protocol: str
+    seed: int
+    config: dict[str, Any]
+    config_hash: str
+    folder: str
+    status: str = "running"
+    started: str = ""
+    finished: str = ""
+    command: str = ""
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    best_epoch: int | None = None
+    stages: list[Stage] = dataclasses.field(default_factory=list)
+    epochs: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    error: str = ""
+
+    def save(self) -> Path:
+        """Write ``record.json`` into the run's folder, atomically, and return its path."""
+        path = Path(self.folder) / "record.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+        os.replace(partial, path)
+        return path
+
+    def finish(self) -> Path:
+        """Stamp the end and write the record."""
+        self.finished = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        return self.save()
+
+    @classmethod
+    def load(cls, path: Path | str) -> "RunRecord":
+        """Read a record from a run's folder or its ``record.json``.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is not a run record.
+        """
+        path = Path(path)
+        path = path / "record.json" if path.is_dir() else path
+        if not path.is_file():
+            raise FileNotFoundError(f"no run record at {path}. Runs are listed in runs/.")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            content["stages"] = [Stage(**stage) for stage in content["stages"]]
+            return cls(**content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is not a run record: {error}") from error
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time a stage and measure its peak memory; it is recorded even if it fails."""
+        stage = Stage(name)
+        self.stages.append(stage)
+        _reset_peak()
+        begin = time.monotonic()
+        try:
+            yield stage
+        finally:
+            stage.seconds = time.monotonic() - begin
+            stage.peak_bytes = _peak_bytes()
+
+
+def new_record(config: Any, command: str) -> RunRecord:
+    """Start the record of a run of ``config``; nothing is written yet."""
+    config_hash = config.fingerprint()
+    now = datetime.datetime.now().astimezone()
+    run_id = f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + f"-{config['model']}-{config['dataset']}"
+    run_id = re.sub(r"[^\w.-]", "_", f"{run_id}-{config_hash[:8]}")
+    return RunRecord(
+        id=run_id,
+        model=config["model"],
+        dataset=config["dataset"],
+        protocol=config["protocol"],
+        seed=config["seed"],
+        config=config.to_dict(),
+        config_hash=config_hash,
+        folder=str(Path(config["runs_dir"]) / run_id),
+        started=now.isoformat(timespec="seconds"),
+        command=command,
+        environment=_environment(config),
+    )
+
+
+def find_unfinished(config: Any) -> RunRecord | None:
+    """Return the newest run of the same settings that did not finish, or None."""
+    pattern = f"*-{config['model']}-{config['dataset']}-{config.fingerprint()[:8]}/record.json"
+    for path in sorted(Path(config["runs_dir"]).glob(pattern), reverse=True):
+        record = RunRecord.load(path)
+        if record.status != "finished" and record.config_hash == config.fingerprint():
+            return record
+    return None
+
+
+def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
+    """Return the fingerprint of a data set and its split, and its size.
+
+    Args:
+        dataset: the whole, before the split.
+        parts: training, validation and test.
+    """
+    files = dataset.source_files() if hasattr(dataset, "source_files") else []
+    split = hashlib.sha256()
+    for field in (dataset.uid_field, dataset.iid_field):
+        split.update("\n".join(map(str, dataset.field2id_token[field])).encode())
+    for part in parts:
+        for field in (dataset.uid_field, dataset.iid_field):
+            split.update(np.ascontiguousarray(part.inter_feat[field].numpy()).tobytes())
+        split.update(b"|")
+    modalities = {}
+    for name in getattr(dataset, "modality_names", []):
+        modalities[name] = {"missing_items": None, "dim": None}
+    return {
+        "files": {path.name: _sha256(path) for path in files},
+        "split": split.hexdigest(),
+        "n_users": dataset.user_num - 1,
+        "n_items": dataset.item_num - 1,
+        "n_interactions": [len(part) for part in parts],
+        "modalities": modalities,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _environment(config: Any) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    device = config["device"]
+    on_gpu = device.type == "cuda"
+    return {
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the checkout's commit, with ``+`` when it has changes; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    if not (here.parent / ".git").exists():
+        return None
+    with suppress(OSError, subprocess.SubprocessError):
+        git = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    return None
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "cpu"
+
+
+def _reset_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux: forget the peak so far, so that each stage has its own
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,135 @@
+"""Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically."""
+
+import contextlib
+import json
+import os
+import pickle
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+FORMAT = "recbole-llm/1"
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write ``state`` to ``path``; an older file there survives until the new one is complete.
+
+    Args:
+        path: the file to write; its folder is made.
+        state: tensors, arrays, sparse matrices, JSON values, and dicts and lists of these.
+
+    Raises:
+        OSError: the file could not be written (disk full, no permission); nothing was lost.
+        TypeError: a value is of another type.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"format": FORMAT, **_encode(dict(state))}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        # torch's writer turns "no space left" into a RuntimeError of its own words.
+        kept = "The previous checkpoint there is intact. " if path.exists() else ""
+        raise OSError(
+            f"cannot write checkpoint {path}: {error}. {kept}"
+            f"Free some disk space or set --checkpoint_dir, then add --resume to go on."
+        ) from error
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint with ``weights_only=True``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or not one of ours.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist.")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"checkpoint {path} is damaged, or was written by RecBole itself, whose checkpoints "
+            f"hold pickled code. Delete it and train again."
+        ) from error
+    except (RuntimeError, EOFError, OSError, KeyError) as error:
+        raise ValueError(
+            f"checkpoint {path} is damaged ({error}). Delete it and train again."
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of recbole-llm (expected format {FORMAT!r}).")
+    return _decode(state)
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of every random generator that training draws from."""
+    version, words, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)
+    state: dict[str, Any] = {
+        "python": json.dumps([version, words, gauss]),
+        "numpy_keys": torch.from_numpy(keys.astype(np.int64)),
+        "numpy_rest": json.dumps([name, *rest]),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put back what ``random_state`` returned."""
+    version, words, gauss = json.loads(state["python"])
+    random.setstate((version, tuple(words), gauss))
+    name, *rest = json.loads(state["numpy_rest"])
+    np.random.set_state((name, state["numpy_keys"].cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
+
+
+def _encode(value: Any) -> Any:
+    """Turn arrays and sparse matrices (RecBole's ItemKNN, EASE) into tagged tensors."""
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_encode(item) for item in value)
+    if isinstance(value, np.matrix):
+        return {"__array__": torch.from_numpy(np.asarray(value)), "matrix": True}
+    if isinstance(value, np.ndarray):
+        return {"__array__": torch.from_numpy(np.ascontiguousarray(value)), "matrix": False}
+    if isinstance(value, np.generic):
+        return value.item()
+    if scipy.sparse.issparse(value):
+        rows = value.tocsr()
+        return {
+            "__csr__": [torch.from_numpy(x) for x in (rows.data, rows.indices, rows.indptr)],
+            "shape": list(rows.shape),
+        }
+    if value is None or isinstance(value, (Tensor, bool, int, float, str)):
+        return value
+    raise TypeError(f"a checkpoint cannot hold a {type(value).__name__}.")
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict) and "__array__" in value:
+        array = value["__array__"].cpu().numpy()
+        return np.asmatrix(array) if value["matrix"] else array
+    if isinstance(value, dict) and "__csr__" in value:
+        parts = tuple(part.cpu().numpy() for part in value["__csr__"])
+        return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"]))
+    if isinstance(value, dict):
+        return {key: _decode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_decode(item) for item in value)
+    return value

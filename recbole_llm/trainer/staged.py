@@ -1,0 +1,109 @@
+"""Models that need other models trained first: each stage's output is cached and reused."""
+
+import hashlib
+import inspect
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+import recbole_llm
+from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.model import StageSpec
+from recbole_llm.record import RunRecord
+from recbole_llm.trainer.checkpoint import load_checkpoint, save_checkpoint
+
+StageOutput = dict[str, Tensor]
+
+# What a stage takes over from the model it is a stage of; the rest is its own default.
+_SHARED_KEYS = (
+    "seed reproducibility gpu_id use_gpu state show_progress data_path cache_dir checkpoint_dir "
+    "checkpoint_s runs_dir torch_threads metrics topk valid_metric metric_decimal_place eval_users "
+    "mask_history missing_modality"
+).split()
+
+
+def stage_config(config: Config, name: str, spec: StageSpec) -> Config:
+    """Return the settings of one stage: its model's own, ``<name>_stage`` over them."""
+    external = config.external_config_dict
+    handed = [*_SHARED_KEYS, *spec.keys, *config.parameters["Dataset"]]
+    settings = {key: config[key] for key in handed if key in config}
+    settings["data_path"] = str(Path(config["data_path"]).parent)
+    settings["modalities"] = config["modalities"]
+    if config["protocol"] == "custom" or "eval_args" in external:
+        settings["eval_args"] = config["eval_args"]
+    elif config["protocol"] != "fixed":
+        settings["protocol"] = config["protocol"]
+    own = config[f"{name}_stage"] or {}
+    return Config(spec.model, config["dataset"], overrides={**settings, **own})
+
+
+def run_stages(
+    config: Config,
+    data_key: Mapping[str, Any],
+    record: RunRecord,
+    train: Callable[[Config, Path], tuple[StageOutput, int, int]],
+) -> dict[str, StageOutput]:
+    """Return the output of every stage that the model of ``config`` needs.
+
+    A finished stage is read from ``cache_dir``; an unfinished one goes on from its last saved
+    epoch. The cache key holds the stage's settings, the data and its split, and the code.
+
+    Args:
+        config: of the staged model, whose class has ``required_stages(config)``.
+        data_key: fingerprint of the files and of the split.
+        record: each stage is added to it.
+        train: trains one stage in a folder; returns its output, trainable and all parameters.
+    """
+    outputs: dict[str, StageOutput] = {}
+    for name, spec in config.model_class.required_stages(config).items():
+        sub_config = stage_config(config, name, spec)
+        key = _cache_key(sub_config, data_key)
+        folder = Path(config["cache_dir"]) / "stages" / f"{spec.model}-{config['dataset']}-{key}"
+        with record.stage(f"{name} ({spec.model})") as stage:
+            output = _read_output(folder / "output.pth")
+            if output is None:
+                logging.getLogger().info("Stage %r: training %s in %s", name, spec.model, folder)
+                begin = time.monotonic()
+                tensors, stage.trainable, stage.parameters = train(sub_config, folder)
+                output = {
+                    "tensors": tensors,
+                    "trainable": stage.trainable,
+                    "parameters": stage.parameters,
+                    "seconds": time.monotonic() - begin,
+                }
+                save_checkpoint(folder / "output.pth", output)
+            else:
+                logging.getLogger().info("Stage %r: finished before, read from %s", name, folder)
+                stage.trainable, stage.parameters = output["trainable"], output["parameters"]
+                stage.cached_from_s = output["seconds"]
+            outputs[name] = output["tensors"]
+    return outputs
+
+
+def _read_output(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return load_checkpoint(path)
+    except ValueError as error:
+        logging.getLogger().warning("%s; training this stage again.", error)
+        return None
+
+
+def _cache_key(config: Config, data_key: Mapping[str, Any]) -> str:
+    settings = {k: v for k, v in config.to_dict().items() if k not in VOLATILE_KEYS}
+    text = json.dumps([settings, data_key, recbole_llm.__version__], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    module = sys.modules[config.model_class.__module__]
+    package = Path(inspect.getfile(recbole_llm)).parent
+    code = [Path(inspect.getfile(module)), *sorted((package / "graph").glob("*.py"))]
+    for path in [*code, package / "model" / "loss.py", package / "model" / "layer.py"]:
+        if path.exists():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
