@@ -130,6 +130,9 @@ def _run(config: Config, record: RunRecord, resumed: bool) -> None:
     with record.stage("evaluation"):
         evaluate(config, record, split, trainer, loaders)
     trainer.last_file.unlink(missing_ok=True)
+    if hasattr(trainer.model, "export_adapter"):
+        record.files["adapter"] = str(folder / "adapter")
+        trainer.model.export_adapter(folder / "adapter")
 
 
 def evaluate(
@@ -147,11 +150,15 @@ def evaluate(
             path = Path(record.folder) / f"topk-{name}.jsonl"
             save_topk(path, split.dataset, trainer.ranking)
             record.files[f"topk_{name}"] = str(path)
-    for name in getattr(split.dataset, "modality_names", []):
-        record.data["modalities"][name] = {
+    # Only what the model asked for: a model without modalities builds none.
+    record.data["modalities"] = {
+        name: {
+            "dim": split.dataset.modality(name).size(1),
             "missing_items": split.dataset.missing_items(name),
             "policy": config["missing_modality"],
         }
+        for name in getattr(split.dataset, "loaded_modalities", [])
+    }
     logger.info("best valid : %s", record.metrics.get("valid"))
     logger.info("test result: %s", record.metrics.get("test"))
 

@@ -32,6 +32,7 @@ def stage_config(config: Config, name: str, spec: StageSpec) -> Config:
     """Return the settings of one stage: its model's own, ``<name>_stage`` over them."""
     external = config.external_config_dict
     handed = [*_SHARED_KEYS, *spec.keys, *config.parameters["Dataset"]]
+    handed.remove("MAX_ITEM_LIST_LENGTH")  # how much history each stage reads is its own matter
     settings = {key: config[key] for key in handed if key in config}
     settings["data_path"] = str(Path(config["data_path"]).parent)
     settings["modalities"] = config["modalities"]

@@ -149,5 +149,8 @@ def test_bad_inputs():
     first = torch.tensor([[1], [3]])  # would fall on the second modality's first column
     with pytest.raises(ValueError, match=r"knn_edges\[0\] must hold ids in \[0, 3\), got 1 to 3"):
         i2i_hypergraph([first, torch.tensor([[1], [2]])], 3)
+    # a negative neighbour would fall on the first modality's last column
+    with pytest.raises(ValueError, match=r"knn_edges\[1\] must hold ids in .*, got -1 to 1"):
+        i2i_hypergraph([torch.tensor([[1], [2]]), torch.tensor([[1], [-1]])], 3)
     with pytest.raises(ValueError, match=r"row must hold ids in \[0, 2\)"):
         u2u_hypergraph(np.array([2]), np.array([0]), 2, 2)

@@ -130,7 +130,9 @@ def test_unknown_prompt_names_the_nearest():
 @pytest.mark.parametrize(("text", "count"), [("no items", 0), ("{items} and {items}", 2)])
 def test_placeholder_must_appear_once(tmp_path, text, count):
     (tmp_path / "bad.txt").write_text(text)
-    with pytest.raises(ValueError, match=f"bad.txt must hold {{items}} exactly once.*{count} times"):
+    with pytest.raises(
+        ValueError, match=f"bad.txt must hold {{items}} exactly once.*{count} times"
+    ):
         load_prompt(tmp_path / "bad.txt")
     with pytest.raises(ValueError, match="exactly once"):
         tokenize_prompt(text, tiny_tokenizer())
