@@ -58,10 +58,11 @@ def _guarded(command: Callable[[list[str]], int], argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command with --resume goes on", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
+    # NotImplementedError is RecBole's answer to a setting that it does not know.
+    except (ValueError, OSError, ImportError, NotImplementedError) as error:
         if os.environ.get("RECBOLE_LLM_TRACEBACK"):
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
         return 2
 
 
@@ -171,7 +172,9 @@ def _tool_command(argv: list[str]) -> int:
     runner = commands.add_parser("run", help="the same as run_recbole", add_help=False)
     runner.add_argument("rest", nargs=argparse.REMAINDER)
     verifier = commands.add_parser(
-        "verify", help="recompute a run's metrics from its saved lists and the data"
+        "verify",
+        help="recompute a run's metrics from its saved lists and the data",
+        allow_abbrev=False,
     )
     verifier.add_argument("run", help="a run's folder or record.json")
     verifier.add_argument("--data_path", help="where the data is now, if it has moved")

@@ -95,8 +95,15 @@ def _repair_recbole() -> None:
             "feat[field] = feat[field].fillna(value=feat[field].mean())",
         ),
     )
+    _rewrite(
+        Dataset,
+        "_load_feat",
+        ('df[field].fillna(value="", inplace=True)', 'df[field] = df[field].fillna(value="")'),
+    )
     # pandas 3: agg(len) is the length of the whole column.
     _rewrite(SequentialDataset, "_benchmark_presets", ("].agg(len)", "].map(len)"))
+    _rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
+    _rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
     # An unstable sort keeps another duplicate, and so gives another split, on another machine.
     _rewrite(
         Dataset,

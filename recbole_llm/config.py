@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
-from recbole.utils import ModelType
+from recbole.utils import EvaluatorType, ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
 from recbole_llm.model import get_model_class, suggest
@@ -44,6 +44,22 @@ _UNLISTED_KEYS = frozenset(
     "config_files local_rank nproc world_size offset ip port single_spec eval_lambda "
     "wandb_project numerical_features entity_kg_num_interval relation_kg_num_interval".split()
 )
+
+
+# Smallest value of the integers that every run reads; a model checks its own.
+_INTEGERS = {
+    "epochs": 0,
+    "train_batch_size": 1,
+    "eval_batch_size": 1,
+    "eval_users": 1,
+    "eval_step": 0,
+    "stopping_step": 0,
+    "gradient_accumulation_steps": 1,
+    "save_topk": 0,
+    "seed": 0,
+}
+_LEARNERS = ["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"]
+_INTERVAL = re.compile(r"[(\[]\s*[-+]?[\d.e]+\s*,\s*(?:[-+]?[\d.e]+|inf)\s*[)\]]")
 
 
 class Config(RecBoleConfig):
@@ -87,10 +103,14 @@ class Config(RecBoleConfig):
 
     def _merge_external_config_dict(self) -> None:
         merged: dict[str, Any] = {}
+        replaced: set[str] = set()
         for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
             for key, value in source.items():
+                if "." not in key:
+                    replaced.add(key)
                 _set_dotted(merged, key, value)
         self.external_config_dict = merged
+        self._only_dotted = set(merged) - replaced
 
     def _get_model_and_dataset(
         self, model: str | None, dataset: str | None
@@ -103,6 +123,11 @@ class Config(RecBoleConfig):
                     f"no {name} given. Add --{name}=NAME; `run_recbole --list-{name}s` lists them."
                 )
         model_class = get_model_class(str(model))
+        if not isinstance(getattr(model_class, "type", None), ModelType):
+            raise ValueError(
+                f"model {model!r}: {model_class.__name__} is not a recommender of RecBole's kind; "
+                f"derive it from GeneralRecommender or a relative of it."
+            )
         return model_class.__name__, model_class, str(dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
@@ -142,7 +167,14 @@ class Config(RecBoleConfig):
         return "default"
 
     def _get_final_config_dict(self) -> dict[str, Any]:
+        for key in self._only_dotted:  # --a.b=1 keeps what else the defaults have in a
+            self.external_config_dict[key] = self.internal_config_dict.get(key)
+        for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
+            for key, value in source.items():
+                if key.partition(".")[0] in self._only_dotted:
+                    _set_dotted(self.external_config_dict, key, value)
         final: dict[str, Any] = {**self.internal_config_dict, **self.external_config_dict}
+        self._check_kinds(final)
         self._resolve_modalities(final)
         self._resolve_protocol(final)
         self._check_metrics(final)
@@ -155,6 +187,21 @@ class Config(RecBoleConfig):
         ):
             final["train_neg_sample_args"] = None
         return final
+
+    def _check_kinds(self, final: dict[str, Any]) -> None:
+        """Refuse text where the default is a number or a switch; make folders text."""
+        for key, value in self.external_config_dict.items():
+            default = self.internal_config_dict.get(key)
+            wanted = "a number" if isinstance(default, (int, float)) else ""
+            if isinstance(default, bool):
+                wanted = "true or false"
+            wrong = str if isinstance(default, bool) else (str, bool)
+            if wanted and isinstance(value, wrong):
+                raise ValueError(f"{key} must be {wanted}, got {value!r} ({self._origin(key)}).")
+        for key in ("data_path", "checkpoint_dir", "cache_dir", "runs_dir"):
+            if final.get(key) is None:
+                raise ValueError(f"{key} must be a folder, got none ({self._origin(key)}).")
+            final[key] = str(final[key])
 
     def _resolve_modalities(self, final: dict[str, Any]) -> None:
         """Let ``modalities: [text]`` choose among the modalities that the dataset's YAML names."""
@@ -191,7 +238,9 @@ class Config(RecBoleConfig):
                 )
             final["protocol"] = "fixed"
             final["eval_args"] = {**PROTOCOLS["random811"], **final.get("eval_args", {})}
-            final["eval_args"]["order"] = "RO"
+            # Nothing is ordered by a fixed split, but RecBole wants the model's usual order named.
+            sequential = self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
+            final["eval_args"]["order"] = "TO" if sequential else "RO"
         elif "eval_args" in self.external_config_dict:
             final["protocol"] = next(
                 (name for name, args in PROTOCOLS.items() if args == final["eval_args"]), "custom"
@@ -203,21 +252,34 @@ class Config(RecBoleConfig):
             final["eval_args"] = {**PROTOCOLS[final["protocol"]]}
 
     def _check_metrics(self, final: dict[str, Any]) -> None:
-        metrics = final["metrics"]
-        for metric in [metrics] if isinstance(metrics, str) else metrics:
+        final["metrics"] = names = _as_list(final["metrics"])
+        for metric in names:
             if str(metric).lower() not in metric_types:
                 raise ValueError(
                     f"unknown metric {metric!r} ({self._origin('metrics')})."
                     f"{suggest(str(metric), list(metric_types))} "
                     f"RecBole's metrics: {', '.join(sorted(metric_types))}."
                 )
+        final["topk"] = topk = _as_list(final["topk"])
+        if not topk or any(type(k) is not int or k < 1 for k in topk):
+            raise ValueError(
+                f"topk must be integers >= 1, got topk={topk} ({self._origin('topk')})."
+            )
         name, _, k = str(final["valid_metric"]).partition("@")
-        topk = final["topk"] if isinstance(final["topk"], (list, tuple)) else [final["topk"]]
-        names = [metrics] if isinstance(metrics, str) else metrics
-        if name.lower() not in [str(m).lower() for m in names] or (k and int(k) not in topk):
+        lower = [metric.lower() for metric in names]
+        if name.lower() not in lower or (k and k not in map(str, topk)):
             raise ValueError(
                 f"valid_metric {final['valid_metric']!r} is not measured: metrics are "
-                f"{list(names)}, topk {list(topk)}. Add it to them, or choose another."
+                f"{names}, topk {topk}. Add it to them, or choose another."
+            )
+        kinds = {metric_types[metric] for metric in lower}
+        mode = final["eval_args"].get("mode", "full") if isinstance(final["eval_args"], dict) else 0
+        full = "full" in (mode.values() if isinstance(mode, dict) else [mode])
+        if EvaluatorType.VALUE in kinds and (len(kinds) > 1 or full):
+            value = [m for m in names if metric_types[m.lower()] == EvaluatorType.VALUE]
+            raise ValueError(
+                f"{', '.join(value)} cannot be measured on a ranking of every item, nor together "
+                f"with ranking metrics. Set --eval_args.mode=labeled and such metrics alone."
             )
 
     def _set_default_parameters(self) -> None:
@@ -238,12 +300,30 @@ class Config(RecBoleConfig):
 
 
 def _check_values(final: Mapping[str, Any], origin: Any) -> None:
-    """Check the numbers that every run reads; a model checks its own."""
-    for key, low in (("epochs", 0), ("train_batch_size", 1), ("eval_batch_size", 1)):
+    """Check what every run reads; a model checks its own."""
+    for key, low in _INTEGERS.items():
         value = final[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        if type(value) is not int or value < low:
             raise ValueError(
                 f"{key} must be an integer >= {low}, got {key}={value!r} ({origin(key)})."
+            )
+    threads = final["torch_threads"]
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise ValueError(
+            f"torch_threads must be an integer >= 1, got {threads!r} ({origin('torch_threads')})."
+        )
+    # RecBole would train with Adam after a warning.
+    if str(final["learner"]).lower() not in _LEARNERS:
+        raise ValueError(
+            f"unknown learner {final['learner']!r} ({origin('learner')}); expected one of "
+            f"{', '.join(_LEARNERS)}.{suggest(str(final['learner']), _LEARNERS)}"
+        )
+    # RecBole would filter nothing after a warning.
+    for key in ("user_inter_num_interval", "item_inter_num_interval"):
+        parts = str(final[key]).split(";") if final[key] is not None else []
+        if not all(_INTERVAL.fullmatch(part.strip()) for part in parts):
+            raise ValueError(
+                f'{key} must be intervals such as "[5,inf)", got {final[key]!r} ({origin(key)}).'
             )
     rate = final["learning_rate"]
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
@@ -271,6 +351,10 @@ def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
         settings[parent] = dict(inner) if isinstance(inner, Mapping) else {}
         settings = settings[parent]
     settings[leaf] = value
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _yaml_beside(model_class: type) -> dict[str, Any]:
@@ -325,10 +409,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, (dict, type(None))):
         raise ValueError(f"{path}: expected `key: value` lines, found {type(content).__name__}.")
+    for key in content or {}:
+        if not isinstance(key, str):
+            raise ValueError(f"{path}: keys are names, found {key!r} ({type(key).__name__}).")
     return content or {}
 
 
@@ -346,7 +433,7 @@ def parse_value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         pass
-    if text[:1] in "[{":
+    if text.startswith(("[", "{")):
         try:
             return yaml.load(text, Loader=_Loader)  # noqa: S506 - safe
         except yaml.YAMLError:

@@ -7,7 +7,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from torch import nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import FullRankLoader, MultimodalDataset, MultimodalSequentialDataset
+from recbole_llm.data.catalog import available_datasets
+from recbole_llm.model import suggest
 from recbole_llm.record import RunRecord, Stage, describe_data, find_unfinished, new_record
 from recbole_llm.trainer.ranking import Ranking
 from recbole_llm.trainer.staged import StageOutput, run_stages
@@ -86,16 +88,16 @@ def run(
         record.save()
         try:
             _run(config, record, resumed)
-            record.status = "finished"
-        except KeyboardInterrupt:
-            record.status, record.error = "interrupted", "interrupted by the user"
-            raise
         except BaseException as error:
             record.status, record.error = "failed", f"{type(error).__name__}: {error}"
+            if isinstance(error, KeyboardInterrupt):
+                record.status, record.error = "interrupted", "interrupted by the user"
             logger.debug(traceback.format_exc())
+            with suppress(OSError):  # a full disk: what stopped the run is the news
+                record.finish()
             raise
-        finally:
-            record.finish()
+        record.status = "finished"
+        record.finish()
     return record
 
 
@@ -104,7 +106,8 @@ def _run(config: Config, record: RunRecord, resumed: bool) -> None:
     with record.stage("data"):
         split = load_split(config)
         data = describe_data(split.dataset, split[1:])
-        if resumed and record.data and record.data["split"] != data["split"]:
+        known = {name: record.data.get(name) for name in ("files", "split")}
+        if resumed and record.data and any(data[name] != known[name] for name in known):
             raise ValueError(
                 f"--resume: the data or its split is not that of {record.folder}. "
                 f"Leave --resume out to start anew."
@@ -171,8 +174,21 @@ def load_split(config: Config) -> Split:
         ModelType.SEQUENTIAL: MultimodalSequentialDataset,
         ModelType.KNOWLEDGE: recbole.data.dataset.KnowledgeBasedDataset,
     }.get(config["MODEL_TYPE"], MultimodalDataset)
-    dataset = (special or ours)(config)
+    try:
+        dataset = (special or ours)(config)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}{_near_datasets(config)}") from error
     return Split(dataset, *dataset.build())
+
+
+def _near_datasets(config: Config) -> str:
+    """Return what to say of a data set whose folder is not there: the nearest name, the list."""
+    folder = Path(config["data_path"])
+    if folder.is_dir():
+        return ""
+    names = [entry.name for entry in available_datasets(folder.parent)]
+    near = suggest(folder.name, [name for name in names if name != folder.name])
+    return f"\n   {near} `run_recbole --list-datasets` lists the data sets at hand."
 
 
 def build_loaders(config: Config, split: Split) -> Loaders:

@@ -29,7 +29,7 @@ class Stage:
 
     Attributes:
         name: what was done.
-        seconds: wall-clock seconds in this run.
+        seconds: wall-clock seconds in this run; where it was killed, up to the kill is not counted.
         peak_bytes: peak memory of the process (CPU) or of torch's allocator (GPU).
         trainable: parameters that were trained, 0 where nothing was.
         parameters: all parameters of the stage's model.
@@ -74,8 +74,12 @@ class RunRecord:
         path = Path(self.folder) / "record.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
-        os.replace(partial, path)
+        try:
+            partial.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+            os.replace(partial, path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
         return path
 
     def finish(self) -> Path:
@@ -104,24 +108,29 @@ class RunRecord:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage and measure its peak memory; it is recorded even if it fails."""
-        stage = Stage(name)
-        self.stages.append(stage)
+        """Time a stage and measure its peak memory; it is recorded even if it fails.
+
+        The record is written after it, for a killed run to be resumed. A resumed run adds to the
+        stages that it has already.
+        """
+        stage = next((known for known in self.stages if known.name == name), Stage(name))
+        if stage not in self.stages:
+            self.stages.append(stage)
         _reset_peak()
         begin = time.monotonic()
         try:
             yield stage
         finally:
-            stage.seconds = time.monotonic() - begin
-            stage.peak_bytes = _peak_bytes()
+            stage.seconds += time.monotonic() - begin
+            stage.peak_bytes = max(stage.peak_bytes, _peak_bytes())
+        self.save()
 
 
 def new_record(config: Any, command: str) -> RunRecord:
     """Start the record of a run of ``config``; nothing is written yet."""
     config_hash = config.fingerprint()
     now = datetime.datetime.now().astimezone()
-    run_id = f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + f"-{config['model']}-{config['dataset']}"
-    run_id = re.sub(r"[^\w.-]", "_", f"{run_id}-{config_hash[:8]}")
+    run_id = f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + _run_name(config)
     return RunRecord(
         id=run_id,
         model=config["model"],
@@ -137,10 +146,18 @@ def new_record(config: Any, command: str) -> RunRecord:
     )
 
 
+def _run_name(config: Any) -> str:
+    """Return how the id of every run of these settings ends."""
+    name = f"-{config['model']}-{config['dataset']}-{config.fingerprint()[:8]}"
+    return re.sub(r"[^\w.-]", "_", name)
+
+
 def find_unfinished(config: Any) -> RunRecord | None:
     """Return the newest run of the same settings that did not finish, or None."""
-    pattern = f"*-{config['model']}-{config['dataset']}-{config.fingerprint()[:8]}/record.json"
-    for path in sorted(Path(config["runs_dir"]).glob(pattern), reverse=True):
+    ending = _run_name(config)
+    for path in sorted(Path(config["runs_dir"]).glob("*/record.json"), reverse=True):
+        if not path.parent.name.endswith(ending):
+            continue
         record = RunRecord.load(path)
         if record.status != "finished" and record.config_hash == config.fingerprint():
             return record

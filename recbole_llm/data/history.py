@@ -45,8 +45,10 @@ class UserHistory(NamedTuple):
 
     def spans(self, start: Tensor, length: Tensor, width: int) -> Tensor:
         """Cut (B, width) int64 rows of ``length`` items from ``start``, zeros behind them."""
+        if not self.items.numel():  # nobody has an item: there is nothing to index
+            return self.items.new_zeros(len(start), width)
         column = torch.arange(width)
-        index = (start.unsqueeze(1) + column).clamp_(max=max(self.items.numel() - 1, 0))
+        index = (start.unsqueeze(1) + column).clamp_(max=self.items.numel() - 1)
         return self.items[index] * (column < length.unsqueeze(1))
 
     def last(self, users: Tensor, width: int) -> tuple[Tensor, Tensor]:

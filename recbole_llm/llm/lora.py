@@ -63,7 +63,7 @@ def _wrap(model: nn.Module, config: PeftConfig) -> PeftModel:
 
     with warnings.catch_warnings():  # PEFT asks transformers for a flag under its old name
         warnings.simplefilter("ignore", FutureWarning)
-        adapted = get_peft_model(model, config)  # type: ignore[arg-type]
+        adapted = get_peft_model(model, config)
     assert isinstance(adapted, PeftModel)  # not the mixed-adapter kind, which is not asked for
     return adapted
 

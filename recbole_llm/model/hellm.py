@@ -4,7 +4,7 @@ Reference: X. Guo et al., "HeLLM: Multi-Modal Hypergraph Enhanced LLM Learning f
 arXiv:2504.10541 (equation numbers below). Stages 1 and 2 (HeLLMPretrain, SASRecCausal) are trained
 first; this is stage 3. Where the paper is silent (prompt, MLPs, LoRA targets) the authors' code
 decides. Departs from it: both frozen tables are scaled to unit variance before the MLP, so that
-neither drowns the other; ``head_init: items`` starts the score head at the items' own input
+neither drowns the other; ``head_init: items`` starts the score head at the items' own frozen
 embeddings (``random`` is the authors').
 """
 
@@ -131,8 +131,7 @@ class HeLLM(GeneralRecommender):
         self.score_head = nn.Linear(hidden, self.n_items, bias=False)
         self._match_scales()
         if config["head_init"] == "items":
-            with torch.no_grad():
-                self.score_head.weight.copy_(F.normalize(self.item_mlp(self.item_table), dim=-1))
+            self._start_head_at_items()
         elif config["head_init"] != "random":
             raise ValueError(
                 f"head_init must be items or random, got head_init={config['head_init']!r}."
@@ -145,6 +144,17 @@ class HeLLM(GeneralRecommender):
         self.item_mlp[-1].bias.zero_()
         items = self.item_mlp(self.item_table[1:]).std()
         self.item_mlp[-1].weight.mul_(words / items)
+
+    @torch.no_grad()
+    def _start_head_at_items(self) -> None:
+        """Set the score head to a random rotation of the item table, so that like items score alike.
+
+        Rows are as long as makes the first scores cosines, whatever the size of the LLM's states.
+        """
+        rotation = torch.empty(self.item_table.size(1), self.score_head.in_features)
+        rows = F.normalize(self.item_table @ nn.init.orthogonal_(rotation), dim=-1)  # (I, h)
+        probe = torch.ones(1, 1, dtype=torch.long)
+        self.score_head.weight.copy_(rows / self(probe, probe[0]).norm())
 
     def forward(self, item_seq: Tensor, lengths: Tensor) -> Tensor:
         """Return the LLM's last hidden state (B, h), float32.

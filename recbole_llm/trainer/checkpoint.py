@@ -37,14 +37,15 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         # torch's writer turns "no space left" into a RuntimeError of its own words.
         kept = "The previous checkpoint there is intact. " if path.exists() else ""
         raise OSError(
             f"cannot write checkpoint {path}: {error}. {kept}"
             f"Free some disk space or set --checkpoint_dir, then add --resume to go on."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):  # an interrupt, too, leaves no half file
+            partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

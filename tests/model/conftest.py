@@ -1,0 +1,205 @@
+"""Small datasets in a temporary folder, models on them, and a tiny language model."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+
+from recbole_llm.config import Config
+from recbole_llm.quick_start import Loaders, Split, fit, load_split
+from recbole_llm.trainer.staged import stage_config
+from recbole_llm.trainer.trainer import HarnessMixin
+
+N_USERS, N_ITEMS, N_EACH = 60, 40, 12
+Row = tuple[str, str, int]
+
+# What makes each model small enough for a test; a new model may need none of it.
+SMALL: dict[str, dict[str, Any]] = {
+    "LightGCN": {"embedding_size": 16},
+    "SASRecCausal": {"hidden_size": 16, "inner_size": 32, "hidden_dropout_prob": 0.2},
+    "HeLLMPretrain": {"embedding_size": 16, "eval_step": 1},
+    "HeLLM": {
+        "prompt": "hellm_short",
+        "pool_dim": 4,
+        "prefix_mlp_size": 8,
+        "n_prefix": 2,
+        "lora_r": 2,
+        "graph_stage": {"embedding_size": 16, "epochs": 1, "eval_step": 1},
+        "sequence_stage": {"hidden_size": 16, "inner_size": 32, "epochs": 1},
+    },
+}
+
+
+def clicks(parity: bool, seed: int = 0) -> list[Row]:
+    """Interactions in random file order; with ``parity`` even users take even items only."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(N_USERS):
+        offered = np.arange(user % 2, N_ITEMS, 2) if parity else np.arange(N_ITEMS)
+        chosen = rng.choice(offered, N_EACH, replace=False)
+        rows += [(f"u{user}", f"i{item}", time) for time, item in enumerate(chosen, start=1)]
+    return [rows[place] for place in rng.permutation(len(rows))]
+
+
+class Bench(NamedTuple):
+    """One model on one dataset, with everything it was made from."""
+
+    config: Config
+    split: Split
+    outputs: dict[str, dict[str, Tensor]] | None
+    trainer: HarnessMixin
+    loaders: Loaders
+
+    @property
+    def model(self) -> nn.Module:
+        return self.trainer.model
+
+    def batches(self) -> list[Interaction]:
+        """One epoch of training batches, the same at every call on a fresh bench."""
+        np.random.seed(0)
+        torch.manual_seed(0)
+        return list(self.loaders.train)
+
+    def scores(self, phase: str = "test") -> Tensor:
+        """Scores (n, I) of every evaluated user, in evaluation mode."""
+        self.model.eval()
+        with torch.no_grad():
+            parts = [
+                self.model.full_sort_predict(batch[0]) for batch in getattr(self.loaders, phase)
+            ]
+        return torch.cat([part.view(-1, self.model.n_items) for part in parts])
+
+
+class World:
+    """The dataset ``toy`` in a folder of its own, and models on it."""
+
+    def __init__(self, root: Path, llm_path: str) -> None:
+        self.root, self.llm_path = root, llm_path
+        self.folder = root / "toy"
+        self.folder.mkdir()
+        self.modalities: dict[str, str] = {}
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Write interactions; the items' features are listed in the order of their names."""
+        rows = list(rows)
+        lines = ["user_id:token\titem_id:token\ttimestamp:float"]
+        lines += ["\t".join(map(str, row)) for row in rows]
+        (self.folder / "toy.inter").write_text("\n".join(lines) + "\n")
+        self.tokens = sorted({item for _, item, _ in rows})
+        (self.folder / "item_ids.txt").write_text("\n".join(self.tokens) + "\n")
+
+    def add_modalities(self, features: Mapping[str, np.ndarray]) -> None:
+        """Write features, one row an item in the order of ``tokens``, and use these only."""
+        self.modalities = {name: f"{name}.npy" for name in features}
+        for name, feature in features.items():
+            np.save(self.folder / f"{name}.npy", feature)
+
+    def add_random_modalities(self, n: int, dtype: type = np.float32, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        names = ("image", "text", "audio")[:n]
+        self.add_modalities(
+            {
+                name: rng.normal(size=(len(self.tokens), 4 + place)).astype(dtype)
+                for place, name in enumerate(names)
+            }
+        )
+
+    def config(self, model: str, **overrides: Any) -> Config:
+        settings = {
+            "data_path": str(self.root),
+            "checkpoint_dir": str(self.root / "saved"),
+            "cache_dir": str(self.root / "cache"),
+            "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+            "modalities": self.modalities,
+            "use_gpu": False,
+            "show_progress": False,
+            "metrics": ["Recall", "NDCG"],
+            "topk": [5],
+            "valid_metric": "Recall@5",
+            "train_batch_size": 64,
+            **SMALL.get(model, {}),
+        }
+        if model == "HeLLM":
+            settings["llm_path"] = self.llm_path
+        return Config(model, "toy", overrides={**settings, **overrides})
+
+    def bench(self, model: str, **overrides: Any) -> Bench:
+        """Build a model, after its stages where it has any, and train it for ``epochs`` (0)."""
+        config = self.config(model, **{"epochs": 0, **overrides})
+        split = load_split(config)
+        outputs = None
+        if hasattr(config.model_class, "required_stages"):
+            outputs = {}
+            for name, spec in config.model_class.required_stages(config).items():
+                sub = stage_config(config, name, spec)
+                trainer, _ = fit(sub, split, self.root / "saved" / name)
+                trainer.load_best()
+                trainer.model.eval()
+                outputs[name] = trainer.model.export()
+        trainer, loaders = fit(config, split, self.root / "saved", outputs=outputs)
+        return Bench(config, split, outputs, trainer, loaders)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a random two-layer Llama and of a tokenizer with a few words."""
+    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+    words = ["<s>", "</s>", "<unk>", "Purchase", "history", "Next", "purchase", ":"]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=1,
+    )
+    torch.manual_seed(0)
+    model = LlamaModel(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(10)  # the default std of 0.02 would leave attention nearly uniform
+    folder = tmp_path_factory.mktemp("tiny-llm")
+    model.save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def world(tmp_path: Path, tiny_llm: str) -> World:
+    """A folder for one dataset; nothing is written yet."""
+    return World(tmp_path, tiny_llm)
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, tiny_llm: str) -> Callable[[str], World]:
+    """Make several datasets, each under its own name."""
+
+    def make(name: str) -> World:
+        (tmp_path / name).mkdir()
+        return World(tmp_path / name, tiny_llm)
+
+    return make
+
+
+@pytest.fixture(name="clicks", scope="session")
+def clicks_fixture() -> Callable[..., list[Row]]:
+    return clicks

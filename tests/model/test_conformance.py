@@ -1,0 +1,268 @@
+"""What every registered model must do. A new model is tested here by being registered."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llm.config import Config, properties_dir, read_yaml
+from recbole_llm.model import MODELS, get_model_class
+from recbole_llm.trainer.checkpoint import load_checkpoint
+
+every_model = pytest.mark.parametrize("model", sorted(MODELS))
+
+# What makes each model learn in a second or two; a new model starts with its own defaults.
+LEARN = {
+    "LightGCN": {"epochs": 30, "learning_rate": 0.02},
+    "SASRecCausal": {"epochs": 40, "learning_rate": 0.005},
+    "HeLLMPretrain": {"epochs": 30, "learning_rate": 0.02},
+    "HeLLM": {
+        "epochs": 6,
+        "learning_rate": 0.01,
+        "warmup_epochs": 0.2,
+        "head_init": "items",
+        "graph_stage": {"embedding_size": 16, "epochs": 30, "learning_rate": 0.02},
+        "sequence_stage": {
+            "hidden_size": 16,
+            "inner_size": 32,
+            "hidden_dropout_prob": 0.2,
+            "epochs": 40,
+            "learning_rate": 0.005,
+        },
+    },
+}
+
+
+@pytest.fixture
+def toy(world, clicks):
+    """Random clicks and two modalities."""
+    world.write(clicks(parity=False))
+    world.add_random_modalities(2)
+    return world
+
+
+def tensors_of(module):
+    """Every weight and buffer, sparse ones as their three arrays."""
+    found = {}
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.layout is torch.sparse_csr:
+            found[f"{name}.crow"] = tensor.crow_indices()
+            found[f"{name}.col"] = tensor.col_indices()
+            found[f"{name}.value"] = tensor.values()
+        elif tensor.is_sparse:
+            tensor = tensor.coalesce()
+            found[f"{name}.index"], found[f"{name}.value"] = tensor.indices(), tensor.values()
+        else:
+            found[name] = tensor
+    return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype and torch.equal(found[name], tensor), name
+
+
+# ---- learning
+
+
+@every_model
+def test_learns_the_checkerboard(world, clicks, model):
+    world.write(clicks(parity=True))
+    world.add_random_modalities(2)
+    bench = world.bench(model, **LEARN.get(model, {}))
+    bench.trainer.load_best()
+    bench.trainer.evaluate(bench.loaders.test, load_best_model=False)
+    ranking, dataset = bench.trainer.ranking, bench.split.dataset
+
+    def parity(field, ids):
+        shape = ids.shape
+        tokens = dataset.id2token(field, ids.flatten())
+        return np.array([int(token[1:]) % 2 for token in tokens]).reshape(shape)
+
+    users = parity("user_id", ranking.users)[:, None]
+    assert (parity("item_id", ranking.items) == users).mean() > 0.9
+
+
+@every_model
+def test_random_clicks_stay_near_chance(toy, model):
+    bench = toy.bench(model, **LEARN.get(model, {}))
+    bench.trainer.load_best()
+    recall = bench.trainer.evaluate(bench.loaders.test, load_best_model=False)["recall@5"]
+    # 5 of 29 unseen items is 0.17; over 60 users the standard error is 0.05. What leaks is near 1
+    assert 0.03 < recall < 0.37
+
+
+@every_model
+def test_changed_held_out_rows_leave_training_byte_identical(make_world, clicks, model):
+    # the features are of a file of items, which no split changes
+    rows = clicks(parity=False)
+    first, second = make_world("first"), make_world("second")
+    first.write(rows)
+    first.add_random_modalities(2)
+    stages = {"graph_stage": {"embedding_size": 16, "epochs": 1, "eval_step": 1}}
+    overrides = stages if model == "HeLLM" else {}
+    bench = first.bench(model, **overrides)
+
+    swapped = swap_held_out(rows, bench.split)
+    second.write(swapped)
+    second.add_random_modalities(2)
+    other = second.bench(model, **overrides)
+    for part in (1, 2):  # the change is there
+        assert held_out(other.split, part) != held_out(bench.split, part)
+
+    for field in ("user_id", "item_id"):
+        tokens = [b.split.dataset.field2id_token[field].tolist() for b in (bench, other)]
+        assert tokens[0] == tokens[1]
+    assert_same(tensors_of(other.model), tensors_of(bench.model))
+    batches, others = bench.batches(), other.batches()
+    assert len(batches) == len(others) > 0
+    for batch, changed in zip(batches, others, strict=True):
+        assert_same(changed.interaction, batch.interaction)
+    losses = []
+    for each, its_batches in ((bench, batches), (other, others)):
+        torch.manual_seed(0)
+        each.model.train()
+        losses.append(each.model.calculate_loss(its_batches[0]))
+    assert torch.equal(*losses)
+
+
+def held_out(split, part):
+    feat = split[1:][part].inter_feat
+    tokens = [split.dataset.id2token(f, feat[f]) for f in ("user_id", "item_id")]
+    return set(zip(*(t.tolist() for t in tokens), strict=True))
+
+
+def swap_held_out(rows, split):
+    """Swap items between users' held-out rows; counts, times and the order of tokens stay."""
+    chosen = held_out(split, 1) | held_out(split, 2)
+    # RecBole numbers items as they come, so rows up to the last new item stay as they are.
+    seen, last_new = set(), 0
+    for place, (_, item, _) in enumerate(rows):
+        if item not in seen:
+            seen.add(item)
+            last_new = place
+    places = [p for p, row in enumerate(rows) if row[:2] in chosen and p > last_new]
+    rows, pairs = list(rows), {row[:2] for row in rows}
+    n_swapped = 0
+    rng = np.random.default_rng(0)
+    for place in places:
+        for other in rng.permutation(places).tolist():
+            (user, item, time), (user2, item2, time2) = rows[place], rows[other]
+            if (user, item2) not in pairs and (user2, item) not in pairs:
+                pairs -= {(user, item), (user2, item2)}
+                pairs |= {(user, item2), (user2, item)}
+                rows[place], rows[other] = (user, item2, time), (user2, item, time2)
+                n_swapped += 1
+                break
+    assert n_swapped > 20
+    return rows
+
+
+# ---- scoring
+
+
+@every_model
+def test_evaluation_scores_are_deterministic(toy, model):
+    bench = toy.bench(model, epochs=1)
+    first = bench.scores()
+    bench.model.train()
+    assert torch.equal(bench.scores(), first)
+    assert torch.isfinite(first[:, 1:]).all()
+    assert not torch.isclose(first[0], first[1]).all()  # users differ
+
+
+@every_model
+def test_scores_survive_save_and_load(toy, model):
+    bench = toy.bench(model, epochs=1)
+    bench.trainer._save_checkpoint(0, verbose=False)
+    state = load_checkpoint(toy.root / "saved" / "best.pth")
+    args = () if bench.outputs is None else (bench.outputs,)
+    torch.manual_seed(1234)
+    fresh = get_model_class(model)(bench.config, bench.split.train, *args)
+    loaded = bench._replace(trainer=type(bench.trainer)(bench.config, fresh))
+    assert not torch.allclose(loaded.scores(), bench.scores())
+    fresh.load_state_dict(state["state_dict"])
+    fresh.load_other_parameter(state["other_parameter"])
+    assert torch.equal(loaded.scores(), bench.scores())
+
+
+@every_model
+def test_a_batch_is_ranked_as_its_users_alone(toy, model):
+    one = toy.bench(model, eval_users=1).scores()
+    many = toy.bench(model, eval_users=7).scores()
+    torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_gradients_reach_every_trainable_weight(toy, model):
+    bench = toy.bench(model, epochs=1)  # after a step: some weights start behind a zero
+    bench.model.train()
+    torch.manual_seed(0)
+    bench.model.calculate_loss(bench.batches()[0]).backward()
+    missed = [
+        name
+        for name, weight in bench.model.named_parameters()
+        if weight.requires_grad and (weight.grad is None or not weight.grad.any())
+    ]
+    assert not missed
+
+
+# ---- modalities
+
+
+@every_model
+def test_any_number_of_modalities_in_any_float(toy, model):
+    losses = []
+    for n, dtype in ((1, np.float32), (2, np.float32), (3, np.float32), (3, np.float16)):
+        toy.add_random_modalities(n, np.float16)  # rounded alike, so that both types agree
+        if dtype is np.float32:
+            toy.add_modalities(
+                {
+                    name: np.load(toy.folder / f"{name}.npy").astype(np.float32)
+                    for name in toy.modalities
+                }
+            )
+        bench = toy.bench(model)
+        assert bench.split.dataset.loaded_modalities in ([], ["image", "text", "audio"][:n])
+        torch.manual_seed(0)
+        losses.append(bench.model.calculate_loss(bench.batches()[0]))
+    assert torch.isfinite(torch.stack(losses)).all()
+    assert torch.equal(losses[2], losses[3])
+    if bench.split.dataset.loaded_modalities:
+        assert losses[0] != losses[1] != losses[2]  # each one counts
+
+
+# ---- settings
+
+
+@every_model
+def test_every_key_of_the_yaml_is_read_and_every_key_read_is_known(toy, model, monkeypatch):
+    reads, unknown = set(), set()
+    getitem = Config.__getitem__
+
+    def recorded(self, key):
+        if self.final_config_dict["model"] == model:  # not a stage's
+            reads.add(key)
+        caller = sys._getframe(1).f_globals["__name__"]
+        if caller.startswith("recbole_llm.") and key not in self.final_config_dict:
+            unknown.add(f"{key} in {caller}")
+        return getitem(self, key)
+
+    monkeypatch.setattr(Config, "__getitem__", recorded)
+    bench = toy.bench(model, epochs=2)
+    bench.trainer.evaluate(bench.loaders.test)
+    shipped = set(read_yaml(properties_dir() / "model" / f"{model}.yaml"))
+    resolved = {"protocol"}  # into eval_args, before anything reads it
+    assert shipped - reads - resolved == set(), "keys of the YAML that nothing reads"
+    unlisted = {"encoding in recbole_llm.data.atomic"}  # RecBole's; None is its default
+    assert unknown - unlisted == set(), "keys that are read and that nothing defines"
+
+
+@every_model
+def test_shipped_yaml_gives_type_and_meaning_of_each_key(model):
+    text = (properties_dir() / "model" / f"{model}.yaml").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if line and not line.startswith(("#", " ")):
+            assert "# (" in line, f"{model}.yaml: {line}"

@@ -1,0 +1,245 @@
+"""Eq. 1 to 7, 12 and 13 against dense float64 numpy on a dataset small enough to check by eye."""
+
+import numpy as np
+import pytest
+import torch
+from recbole.data.interaction import Interaction
+
+from recbole_llm.model import hellm_pretrain
+
+# The last two of each are held out, so nobody shares a training item with the last user.
+ITEMS_OF_USERS = ["01234", "12350", "345016", "567123", "867"]
+ROWS = [
+    (f"u{user}", f"i{item}", time)
+    for user, items in enumerate(ITEMS_OF_USERS)
+    for time, item in enumerate(items)
+]
+SETTINGS = {
+    "embedding_size": 6,
+    "n_layers": 2,
+    "n_user_layers": 3,
+    "n_item_layers": 2,
+    "knn_k": 3,
+    "u2u_weight": 0.7,
+    "i2i_weight": 0.3,
+    "temperature": 0.4,
+    "reg_weight": 0.05,
+}
+
+
+@pytest.fixture
+def make(world):
+    world.write(ROWS)
+    world.add_random_modalities(2)
+    return lambda **overrides: world.bench("HeLLMPretrain", **{**SETTINGS, **overrides})
+
+
+def batch(bench):
+    train = bench.split.train.inter_feat
+    neg = torch.tensor([3, 7, 6, 1, 2, 4, 9, 5, 3, 1, 2, 5, 8, 8, 2])  # one a training row
+    return Interaction(
+        {"user_id": train["user_id"], "item_id": train["item_id"], "neg_item_id": neg}
+    )
+
+
+def table(model, name):
+    return model.get_parameter(f"{name}.weight").detach().double().numpy()
+
+
+def unit(rows):
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
+
+
+def dense_matrices(bench):
+    """Return LightGCN's matrix and the two hypergraph matrices, built from their definitions."""
+    train, dataset = bench.split.train, bench.split.dataset
+    n_users, n_items = dataset.user_num, dataset.item_num
+    incidence = np.zeros((n_users, n_items))
+    incidence[train.inter_feat["user_id"], train.inter_feat["item_id"]] = 1
+
+    adjacency = np.block(
+        [
+            [np.zeros((n_users, n_users)), incidence],
+            [incidence.T, np.zeros((n_items, n_items))],
+        ]
+    )
+    norm_adj = np.zeros_like(adjacency)
+    for i, j in zip(*adjacency.nonzero(), strict=True):
+        norm_adj[i, j] = 1 / np.sqrt(adjacency[i].sum() * adjacency[j].sum())
+
+    u2u = incidence @ incidence.T
+    np.fill_diagonal(u2u, 0)
+    total = u2u.sum(axis=1, keepdims=True)
+    u2u = np.divide(u2u, total, out=np.zeros_like(u2u), where=total > 0)
+
+    knn = []
+    for name in dataset.modality_names:
+        feature = unit(dataset.modality(name).double().numpy())
+        cosine = feature @ feature.T
+        neighbours = np.zeros((n_items, n_items))
+        for item in range(1, n_items):
+            best = sorted(range(1, n_items), key=lambda other: -cosine[item, other])
+            assert best[0] == item  # an item is in its own top K
+            neighbours[item, best[: SETTINGS["knn_k"]]] = 1
+        knn.append(neighbours)
+    joined = np.concatenate(knn, axis=1)  # [I_1 | I_2]
+    i2i = joined @ joined.T
+    scale = np.zeros(n_items)
+    scale[1:] = i2i[1:].sum(axis=1) ** -0.5
+    return norm_adj, u2u, scale[:, None] * i2i * scale
+
+
+def forward_in_numpy(bench, use_u2u=True, use_i2i=True):
+    """Return the fused users and items, and the user and item levels (eq. 2, 5, 6)."""
+    model = bench.model
+    norm_adj, u2u, i2i = dense_matrices(bench)
+    layers = [np.concatenate([table(model, "user_embedding"), table(model, "item_embedding")])]
+    for _ in range(SETTINGS["n_layers"]):
+        layers.append(norm_adj @ layers[-1])
+    user, item = np.split(np.mean(layers, axis=0), [model.n_users])
+    user_h = item_h = None
+    if use_u2u:
+        power = np.linalg.matrix_power(u2u, SETTINGS["n_user_layers"])
+        user_h = power @ table(model, "user_level")
+        user = user + unit(user_h)
+    if use_i2i:
+        power = np.linalg.matrix_power(i2i, SETTINGS["n_item_layers"])
+        item_h = power @ table(model, "item_level")
+        item = item + unit(item_h)
+    return user, item, user_h, item_h
+
+
+def contrast_in_numpy(anchors, level, emb):
+    losses = []
+    level, emb = unit(level), unit(emb)  # the level of a user who shares no item is zero
+    for anchor in sorted(set(anchors.tolist())):
+        similarity = {
+            (kind, other): rows[other] @ emb[anchor] / SETTINGS["temperature"]
+            for kind, rows in (("level", level), ("emb", emb))
+            for other in range(1, len(emb))
+        }
+        total = sum(np.exp(s) for s in similarity.values())
+        losses.append(-np.log(np.exp(similarity["level", anchor]) / total))
+    return np.mean(losses)
+
+
+def loss_in_numpy(bench, interaction, alpha, beta, **switches):
+    """Return BPR + alpha L_U2U + beta L_I2I + lambda L2 (eq. 12)."""
+    user, item, user_h, item_h = forward_in_numpy(bench, **switches)
+    ids = [interaction[key].numpy() for key in ("user_id", "item_id", "neg_item_id")]
+    user_e, pos_e, neg_e = user[ids[0]], item[ids[1]], item[ids[2]]
+    margin = (user_e * pos_e).sum(1) - (user_e * neg_e).sum(1)
+    loss = np.log1p(np.exp(-margin)).mean()
+    squares = sum((e**2).sum() for e in (user_e, pos_e, neg_e))
+    loss += SETTINGS["reg_weight"] / 2 * squares / len(margin)
+    if alpha:
+        loss += alpha * contrast_in_numpy(ids[0], user_h, user)
+    if beta:
+        loss += beta * contrast_in_numpy(ids[1], item_h, item)
+    return loss
+
+
+def test_forward_equals_dense_numpy(make):
+    bench = make()
+    user, item, user_h, item_h = forward_in_numpy(bench)
+    for found, expected in zip(bench.model(), (user, item), strict=True):
+        np.testing.assert_allclose(found.detach().numpy(), expected, atol=2e-6)
+    for found, expected in zip(bench.model.levels(), (user_h, item_h), strict=True):
+        np.testing.assert_allclose(found.detach().numpy(), expected, atol=2e-6)
+
+
+def test_loss_equals_dense_numpy(make):
+    bench = make()
+    interaction = batch(bench)
+    expected = loss_in_numpy(bench, interaction, alpha=0.7, beta=0.3)
+    assert bench.model.calculate_loss(interaction).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("use_cl", [True, False])
+@pytest.mark.parametrize(("use_u2u", "use_i2i"), [(True, False), (False, True), (False, False)])
+def test_switches_remove_their_part_only(make, use_u2u, use_i2i, use_cl):
+    bench = make(use_u2u=use_u2u, use_i2i=use_i2i, use_cl=use_cl)
+    names = {name.split(".")[0] for name, _ in bench.model.named_parameters()}
+    assert ("user_level" in names) == use_u2u
+    assert ("item_level" in names) == use_i2i
+    user, item, _, _ = forward_in_numpy(bench, use_u2u, use_i2i)
+    for found, expected in zip(bench.model(), (user, item), strict=True):
+        np.testing.assert_allclose(found.detach().numpy(), expected, atol=2e-6)
+    interaction = batch(bench)
+    expected = loss_in_numpy(
+        bench,
+        interaction,
+        alpha=0.7 if use_cl and use_u2u else 0,
+        beta=0.3 if use_cl and use_i2i else 0,
+        use_u2u=use_u2u,
+        use_i2i=use_i2i,
+    )
+    assert bench.model.calculate_loss(interaction).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_contrast_both_levels_stay(make):
+    bench = make(use_cl=False)
+    interaction = batch(bench)
+    expected = loss_in_numpy(bench, interaction, alpha=0, beta=0)
+    assert bench.model.calculate_loss(interaction).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_hypergraphs_it_is_lightgcn(make, world):
+    bench = make(use_u2u=False, use_i2i=False)
+    lightgcn = world.bench("LightGCN", embedding_size=6, n_layers=2, protocol="loo").model
+    lightgcn.load_state_dict(bench.model.state_dict())
+    for found, expected in zip(bench.model(), lightgcn(), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_cl_anchors_bounds_the_anchors_and_not_the_candidates(make, monkeypatch):
+    seen = []
+
+    def record(anchor, positive, candidates, temperature):
+        seen.append((anchor, len(anchor), len(positive), len(candidates)))
+        return anchor.sum() * 0
+
+    monkeypatch.setattr(hellm_pretrain, "info_nce", record)
+    bench = make(cl_anchors=2)
+    interaction = batch(bench)
+    bench.model.calculate_loss(interaction)
+    n_users, n_items = bench.model.n_users - 1, bench.model.n_items - 1
+    assert [entry[1:] for entry in seen] == [(2, 2, 2 * n_users), (2, 2, 2 * n_items)]
+    user_emb = bench.model()[0]
+    of_batch = user_emb[interaction["user_id"].unique()]
+    assert all((of_batch == row).all(dim=1).any() for row in seen[0][0])
+    assert not torch.equal(seen[0][0][0], seen[0][0][1])
+
+    seen.clear()
+    make(cl_anchors=0).model.calculate_loss(interaction)
+    assert [entry[1] for entry in seen] == [
+        len(interaction[key].unique()) for key in ("user_id", "item_id")
+    ]
+
+
+def test_gradients_reach_every_row_of_every_table(make):
+    bench = make()
+    bench.model.calculate_loss(batch(bench)).backward()
+    lonely = bench.split.dataset.token2id("user_id", "u4")
+    for name, weight in bench.model.named_parameters():
+        missed = (weight.grad.abs().sum(dim=1) == 0).nonzero().flatten().tolist()
+        assert missed == ([0, lonely] if name.startswith("user_level") else [0]), name
+
+
+def test_no_modality_is_an_error_that_says_what_to_do(world):
+    world.write(ROWS)
+    with pytest.raises(ValueError, match="use_i2i=false"):
+        world.bench("HeLLMPretrain", **SETTINGS)
+    world.bench("HeLLMPretrain", **{**SETTINGS, "use_i2i": False})
+
+
+def test_one_modality_twice_is_the_same_hypergraph(make, world):
+    # [I | I] doubles S, and the normalisation takes the factor away again
+    feature = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    world.add_modalities({"image": feature})
+    once = make().model
+    world.add_modalities({"image": feature, "text": feature})
+    twice = make().model
+    for one, two in zip(once(), twice(), strict=True):
+        torch.testing.assert_close(one, two)

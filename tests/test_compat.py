@@ -1,0 +1,187 @@
+"""Each repair of RecBole does what it says, and refuses an upstream that it does not know."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from recbole.data.dataset import Dataset
+from recbole.data.interaction import Interaction
+from recbole.evaluator.collector import Collector
+from recbole.evaluator.evaluator import Evaluator
+from recbole.model.general_recommender.itemknn import ComputeSimilarity
+
+from recbole_llm import compat
+from recbole_llm.config import Config
+
+FRESH = """
+import json, sys
+import torch
+import recbole_llm.config
+import recbole_llm.quick_start
+from recbole_llm.model import get_model_class
+anomaly = [torch.is_anomaly_enabled()]
+for model in ("SASRec", "SINE"):
+    get_model_class(model)
+    anomaly.append(torch.is_anomaly_enabled())
+print(json.dumps({
+    "anomaly": anomaly,
+    "modules": [m for m in ("ray", "recbole.quick_start", "transformers", "peft", "optuna")
+                if m in sys.modules],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh() -> dict:
+    """Return what a new process finds after importing us."""
+    done = subprocess.run(
+        [sys.executable, "-c", FRESH], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_import_leaves_ray_and_recboles_quick_start_out(fresh: dict) -> None:
+    assert "ray" not in fresh["modules"]
+    assert "recbole.quick_start" not in fresh["modules"]
+
+
+def test_import_leaves_language_models_and_sweeps_out(fresh: dict) -> None:
+    assert not {"transformers", "peft", "optuna"} & set(fresh["modules"])
+
+
+def test_anomaly_detection_stays_off_with_sequential_models(fresh: dict) -> None:
+    assert fresh["anomaly"] == [False, False, False]
+
+
+def test_descending_sort() -> None:
+    table = Interaction({"key": torch.tensor([2.0, 3.0, 1.0]), "row": torch.tensor([0, 1, 2])})
+    table.sort(by="key", ascending=False)
+    assert table["row"].tolist() == [1, 0, 2]
+    table.sort(by="key")
+    assert table["row"].tolist() == [2, 0, 1]
+
+
+def write_table(path: Path, header: str, rows: list[str]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+
+
+def load(root: Path, **settings: object) -> Dataset:
+    return Dataset(Config("BPR", "tiny", overrides={"data_path": str(root), **settings}))
+
+
+def test_of_duplicates_at_the_same_time_the_first_row_stays(tmp_path: Path) -> None:
+    # Long, and all at one time: numpy's default sort keeps the order of up to 16 rows by chance.
+    rng = np.random.default_rng(0)
+    rows = [f"u{rng.integers(9)}\ti{rng.integers(9)}\t7\t{nth}" for nth in range(1000)]
+    header = "user_id:token\titem_id:token\ttimestamp:float\trating:float"
+    write_table(tmp_path / "tiny" / "tiny.inter", header, rows)
+    columns = ["user_id", "item_id", "timestamp", "rating"]
+    dataset = load(tmp_path, rm_dup_inter="first", load_col={"inter": columns})
+    first: dict[tuple[str, str], float] = {}
+    for row in rows:
+        user, item, _, rating = row.split("\t")
+        first.setdefault((user, item), float(rating))
+    kept = {
+        (user, item): rating
+        for user, item, rating in zip(
+            dataset.id2token("user_id", dataset.inter_feat["user_id"]),
+            dataset.id2token("item_id", dataset.inter_feat["item_id"]),
+            dataset.inter_feat["rating"].tolist(),
+            strict=True,
+        )
+    }
+    assert kept == first
+
+
+def test_missing_values_are_filled(tmp_path: Path) -> None:
+    write_table(
+        tmp_path / "tiny" / "tiny.inter",
+        "user_id:token\titem_id:token",
+        ["u1\ti1", "u1\ti2", "u2\ti3", "u2\ti4"],
+    )
+    write_table(
+        tmp_path / "tiny" / "tiny.item",
+        "item_id:token\tprice:float\tbrand:token\ttags:token_seq\tsize:float_seq",
+        ["i1\t1\tx\ta b\t1 2", "i2\t\t\t\t", "i3\t5\ty\tb\t3"],
+    )
+    columns = ["item_id", "price", "brand", "tags", "size"]
+    dataset = load(tmp_path, load_col={"inter": ["user_id", "item_id"], "item": columns})
+    by_token = {
+        token: {name: dataset.item_feat[name][row] for name in columns}
+        for row, token in enumerate(dataset.id2token("item_id", np.arange(dataset.item_num)))
+    }
+    assert by_token["i1"]["price"] == 1 and by_token["i3"]["price"] == 5
+    assert by_token["i2"]["price"] == 3, "a missing number is the mean"
+    assert by_token["i2"]["brand"] == 0, "a missing token is padding"
+    assert by_token["i1"]["brand"] != by_token["i3"]["brand"] > 0
+    assert by_token["i2"]["tags"].tolist() == []
+    assert (dataset.item_feat["brand"] >= 0).all()
+    assert np.isfinite(dataset.item_feat["price"]).all()
+
+
+@pytest.mark.parametrize(
+    "metric", ["ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage", "ShannonEntropy"]
+)
+def test_catalogue_metrics_run_through_recboles_collector(metric: str, tmp_path: Path) -> None:
+    write_table(
+        tmp_path / "tiny" / "tiny.inter",
+        "user_id:token\titem_id:token",
+        ["u1\ti1", "u1\ti2", "u2\ti1", "u2\ti3", "u3\ti1"],
+    )
+    settings = {"metrics": [metric], "topk": [2], "valid_metric": f"{metric}@2"}
+    settings["load_col"] = {"inter": ["user_id", "item_id"]}
+    dataset = load(tmp_path, **settings)
+    collector = Collector(dataset.config)
+    collector.data_collect(type("Loader", (), {"dataset": dataset, "_dataset": dataset})())
+    collector.data_struct.set("rec.items", torch.tensor([[1, 2], [1, 3]]))
+    result = Evaluator(dataset.config).evaluate(collector.get_data_struct())
+    assert np.isfinite(result[f"{metric.lower()}@2"])
+    if metric == "ItemCoverage":
+        assert result["itemcoverage@2"] == 3 / 4  # RecBole counts the padding item
+
+
+def test_numpy_names_and_dok_update_are_back() -> None:
+    assert np.float is np.float64 and np.str is np.str_
+    matrix = scipy.sparse.dok_matrix((2, 3), dtype=np.float32)
+    matrix._update({(0, 1): 1.0, (1, 2): 2.0})
+    assert matrix.toarray().tolist() == [[0, 1, 0], [0, 0, 2]]
+
+
+def test_neighbours_of_equal_weight_are_the_first_ones() -> None:
+    ones = scipy.sparse.csr_matrix(np.ones((3, 50), dtype=np.float32))
+    neighbours, _ = ComputeSimilarity(ones, topk=4).compute_similarity()
+    assert np.asarray(neighbours)[10].tolist() == [0, 1, 2, 3]
+    assert np.asarray(neighbours)[2].tolist() == [0, 1, 3, 4]
+
+
+class Upstream:
+    """Stands in for a class of RecBole."""
+
+    def method(self) -> int:
+        return 1 + 1
+
+
+@pytest.mark.parametrize(("old", "times"), [("1 + 2", 0), ("1", 2)])
+def test_unknown_upstream_text_is_refused(old: str, times: int) -> None:
+    with pytest.raises(RuntimeError, match=rf"Upstream\.method .*{times} times"):
+        compat._rewrite(Upstream, "method", (old, "3"))
+    assert Upstream().method() == 2
+
+
+def test_rewrite_edits_the_method() -> None:
+    copy = type("Copy", (Upstream,), {"__module__": Upstream.__module__})
+    compat._rewrite(copy, "method", ("1 + 1", "40 + 2"))
+    assert copy().method() == 42 and Upstream().method() == 2
+
+
+def test_another_release_of_recbole_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.3.0")
+    with pytest.raises(ImportError, match=r"extends RecBole 1\.2\.1, found 1\.3\.0"):
+        compat._check_recbole()

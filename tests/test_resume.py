@@ -1,0 +1,220 @@
+"""A killed run goes on as if nothing had happened."""
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recbole_llm.cli import run_recbole
+from recbole_llm.record import RunRecord
+from recbole_llm.trainer.trainer import HarnessMixin
+
+Train = Callable[..., RunRecord]
+
+
+def losses(record: RunRecord) -> list[float]:
+    return [entry["loss"] for entry in record.epochs]
+
+
+def validations(record: RunRecord) -> list[dict[str, float]]:
+    return [entry["valid"] for entry in record.epochs]
+
+
+def wait_for_log(work: Path, text: str, process: Any, timeout: float = 240) -> None:
+    """Wait until the only run's log holds ``text``."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if any(text in path.read_text() for path in work.glob("log/*/*.log")):
+            return
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    raise AssertionError(f"{text!r} was not logged in {timeout} s")
+
+
+@pytest.mark.parametrize("model", ["LightGCN", "BPR"])
+def test_killed_and_resumed_equals_uninterrupted(
+    model: str, cli: Any, train: Train, small_ml100k: Path
+) -> None:
+    settings = {"epochs": 12, "checkpoint_s": 0, "train_batch_size": 64, "learning_rate": 0.01}
+    options = [f"--{key}={value}" for key, value in settings.items()]
+    process = cli.start(
+        *[f"--model={model}", "--dataset=ml-100k", f"--data_path={small_ml100k}", *options],
+        "--torch_threads=1",
+    )
+    try:
+        wait_for_log(cli.work, "epoch 3 validated", process)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (path,) = (cli.work / "runs").iterdir()
+    killed = RunRecord.load(path)
+    assert killed.status == "running" and killed.epochs == []
+
+    resumed = train(model, **settings, resume=True)
+    assert (cli.work / resumed.folder).samefile(path), "the same run goes on"
+    assert "Resumed after epoch" in (cli.work / resumed.files["log"]).read_text()
+    assert resumed.status == "finished" and resumed.started == killed.started
+    assert [stage.name for stage in resumed.stages] == ["data", "training", "evaluation"]
+    assert list((cli.work / "saved" / resumed.id).iterdir()) == [
+        cli.work / "saved" / resumed.id / "best.pth"
+    ], "only the chosen weights stay"
+
+    whole = train(model, **settings)
+    assert whole.id != resumed.id
+    assert losses(resumed) == losses(whole) and len(losses(whole)) == 12
+    assert validations(resumed) == validations(whole)
+    assert resumed.best_epoch == whole.best_epoch
+    assert resumed.metrics == whole.metrics
+
+
+class Stop(BaseException):
+    """Ends a run as a kill would: nothing catches it but the record."""
+
+
+def stop_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = HarnessMixin._save_last
+
+    def save_and_stop(self: Any, nth: int, *rest: Any, **named: Any) -> None:
+        save(self, nth, *rest, **named)
+        if nth == epoch:
+            raise Stop
+
+    monkeypatch.setattr(HarnessMixin, "_save_last", save_and_stop)
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("SASRecCausal", {}),
+        ("RecVAE", {}),
+        ("MultiVAE", {"train_batch_size": 16}),
+        ("BPR", {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 2}}),
+        ("LightGCN", {"lr_schedule": "cosine", "learner": "adamw", "stopping_step": 1}),
+    ],
+)
+def test_every_kind_of_training_resumes_exactly(
+    model: str, settings: dict[str, Any], train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"epochs": 4, "checkpoint_s": 0, "learning_rate": 0.01, **settings}
+    whole = train(model, **settings)
+    with monkeypatch.context() as patch:
+        stop_after(1, patch)
+        with pytest.raises(Stop):
+            train(model, **settings)
+    np.random.rand(7)  # another process would be in another state
+    resumed = train(model, **settings, resume=True)
+    assert resumed.id != whole.id
+    assert losses(resumed) == losses(whole)
+    assert resumed.best_epoch == whole.best_epoch and resumed.metrics == whole.metrics
+
+
+def test_training_seconds_of_both_parts_are_added(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(1, patch)
+        with pytest.raises(Stop):
+            train("BPR", epochs=3, checkpoint_s=0)
+    before = RunRecord.load(next(Path("runs").iterdir()))
+    record = train("BPR", epochs=3, checkpoint_s=0, resume=True)
+    seconds = [stage.seconds for stage in before.stages]
+    assert all(now.seconds > was for now, was in zip(record.stages, seconds, strict=False))
+
+
+def test_killed_after_the_last_epoch_only_evaluates(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("recbole_llm.quick_start.evaluate", lambda *_: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            train("BPR", epochs=2)
+        patch.setattr(HarnessMixin, "_one_epoch", lambda *_: pytest.fail("trained again"))
+        patch.undo()
+        patch.setattr(HarnessMixin, "_one_epoch", lambda *_: pytest.fail("trained again"))
+        record = train("BPR", epochs=2, resume=True)
+    assert len(record.epochs) == 2
+    assert record.metrics == train("BPR", epochs=2).metrics
+
+
+def test_nothing_to_resume_starts_anew(train: Train, work: Path) -> None:
+    record = train("Pop", resume=True, state="INFO")
+    assert record.status == "finished"
+    log = (work / record.files["log"]).read_text()
+    assert "no unfinished run of these settings; starting a new one" in log
+
+
+def test_a_finished_run_and_other_settings_are_not_resumed(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = train("BPR")
+    assert train("BPR", resume=True).id != first.id
+    with monkeypatch.context() as patch:
+        stop_after(0, patch)
+        with pytest.raises(Stop):
+            train("BPR", epochs=2, checkpoint_s=0)
+    assert train("BPR", epochs=2, learning_rate=0.5, resume=True).epochs[0]["epoch"] == 0
+    statuses = [RunRecord.load(path).status for path in Path("runs").iterdir()]
+    assert sorted(statuses) == ["failed", "finished", "finished", "finished"]
+
+
+def test_a_dataset_name_with_odd_characters_is_found_again(
+    train: Train, own_ml100k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "my [data]"
+    (own_ml100k / "ml-100k").rename(own_ml100k / name)
+    (own_ml100k / name / "ml-100k.inter").rename(own_ml100k / name / f"{name}.inter")
+    with monkeypatch.context() as patch:
+        stop_after(0, patch)
+        with pytest.raises(Stop):
+            train("BPR", name, data_path=str(own_ml100k), epochs=2, checkpoint_s=0)
+    train("BPR", name, data_path=str(own_ml100k), epochs=2, resume=True)
+    assert len(list(Path("runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", ["inter", "item"])
+def test_other_data_is_refused(
+    change: str, train: Train, own_ml100k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"data_path": str(own_ml100k), "epochs": 2, "checkpoint_s": 0}
+    with monkeypatch.context() as patch:
+        stop_after(0, patch)
+        with pytest.raises(Stop):
+            train("LightGCN", **settings)
+    path = own_ml100k / "ml-100k" / f"ml-100k.{change}"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    for _ in range(2):  # the refusal itself does not replace what is compared
+        with pytest.raises(ValueError, match="--resume: the data or its split is not that of runs"):
+            train("LightGCN", **settings, resume=True)
+
+
+def test_a_run_killed_before_its_record_has_data_is_resumed(train: Train) -> None:
+    record = train("Pop")
+    path = Path(record.folder) / "record.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"status": "running", "data": {}, "stages": []}))
+    shutil.rmtree(Path("saved") / record.id)
+    assert train("Pop", resume=True).id == record.id
+
+
+def test_damaged_state_is_named(
+    train: Train,
+    small_ml100k: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(0, patch)
+        with pytest.raises(Stop):
+            train("BPR", epochs=2, checkpoint_s=0)
+    (last,) = Path("saved").glob("*/last.pth")
+    last.write_bytes(last.read_bytes()[:1000])
+    line = ["--model=BPR", "--dataset=ml-100k", f"--data_path={small_ml100k}", "--epochs=2"]
+    assert run_recbole([*line, "--show_progress=false", "--resume"]) == 2
+    assert f"checkpoint {last} is damaged" in capsys.readouterr().err
