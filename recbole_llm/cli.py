@@ -20,7 +20,7 @@ Settings: command line over config files over the shipped properties over RecBol
 examples:
   run_recbole --model=HeLLM --dataset=ml-100k --config_files=properties/quick.yaml
   run_recbole --model=LightGCN --dataset=baby --data_path=my/data --learning_rate=1e-3 --n_layers=3
-  run_recbole --model=BPR --dataset=ml-100k --protocol=loo --metrics=[Recall,MRR] --valid_metric=MRR@10
+  run_recbole --model=BPR --dataset=ml-100k --metrics=[Recall,MRR] --valid_metric=MRR@10
   run_recbole --model=my_package.my_module:MyModel --dataset=ml-100k
   run_recbole --model=HeLLM --dataset=sports --graph_stage.epochs=20 --resume
 

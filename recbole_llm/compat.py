@@ -44,7 +44,7 @@ def _restore_numpy_aliases() -> None:
 
 
 def _restore_dok_update() -> None:
-    """Give back the private ``dok_matrix._update`` that seven models call; gone since scipy 1.13."""
+    """Give back ``dok_matrix._update``, which seven models call; gone since scipy 1.13."""
 
     def update(self: Any, data: dict[tuple[int, int], float]) -> None:
         self._dict.update(data)

@@ -197,7 +197,7 @@ def build_loaders(config: Config, split: Split) -> Loaders:
     parts = list(split[1:])
     train_sampler, valid_sampler, test_sampler = create_samplers(config, split.dataset, parts)
     loader_class = getattr(model_class, "train_loader", None) or get_dataloader(config, "train")
-    extra = ()
+    extra: tuple[Any, ...] = ()
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         args = config["train_neg_sample_args"]
         extra = (KGSampler(split.dataset, args["distribution"], args["alpha"]),)

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from recbole.data.dataset.dataset import Dataset
@@ -88,10 +88,11 @@ def _compare(
     positives: dict[str, set[str]] = {}
     for user, item in zip(users, items, strict=True):
         positives.setdefault(str(user), set()).add(str(item))
-    ranked = [json.loads(line) for line in lists.read_text(encoding="utf-8").splitlines()]
-    if len({row["user"] for row in ranked}) != len(positives):
+    ranked = _read_lists(lists)
+    if len(ranked) != len(positives) or {row["user"] for row in ranked} != set(positives):
         raise ValueError(
-            f"{lists} ranks {len(ranked)} users, and the data has {len(positives)} to evaluate."
+            f"{lists} ranks {len(ranked)} users, and the data has {len(positives)} to evaluate; "
+            f"each must be there once."
         )
     found = {}
     for name, value in recorded.items():
@@ -105,6 +106,20 @@ def _compare(
     if not found:
         raise ValueError(f"none of {', '.join(recorded)} can be recomputed from lists.")
     return found
+
+
+def _read_lists(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            user, items = str(row["user"]), [str(item) for item in row["items"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}, is not a user's list: {error!r}") from error
+        if len(set(items)) != len(items):
+            raise ValueError(f"{path}, line {number}, ranks an item twice (user {user!r}).")
+        rows.append({"user": user, "items": items})
+    return rows
 
 
 def _gains(items: list[str], positives: set[str]) -> np.ndarray:

@@ -58,6 +58,8 @@ class HeLLM(GeneralRecommender):
     needs_history = True
     item_table: Tensor  # (I, width) frozen [graph ; sequence] embeddings of unit variance
     graph_table: Tensor  # (I, d) frozen E^Graph
+    llm: Any  # the frozen trunk in PEFT's wrapper
+    item_mlp: Any
 
     @classmethod
     def required_stages(cls, config: Config) -> dict[str, StageSpec]:
@@ -137,17 +139,22 @@ class HeLLM(GeneralRecommender):
                 f"head_init must be items or random, got head_init={config['head_init']!r}."
             )
 
+    @property
+    def words(self) -> nn.Embedding:
+        """The LLM's token embeddings (frozen)."""
+        return self.llm.get_base_model().get_input_embeddings()
+
     @torch.no_grad()
     def _match_scales(self) -> None:
         """Scale the item MLP so that an item is, at first, as large as a word of the prompt."""
-        words = self.llm.get_input_embeddings().weight.float().std()
+        words = self.words.weight.float().std()
         self.item_mlp[-1].bias.zero_()
         items = self.item_mlp(self.item_table[1:]).std()
         self.item_mlp[-1].weight.mul_(words / items)
 
     @torch.no_grad()
     def _start_head_at_items(self) -> None:
-        """Set the score head to a random rotation of the item table, so that like items score alike.
+        """Set the score head to a random rotation of the item table: like items score alike.
 
         Rows are as long as makes the first scores cosines, whatever the size of the LLM's states.
         """
@@ -164,8 +171,7 @@ class HeLLM(GeneralRecommender):
             lengths: (B,) int64.
         """
         item_emb = self.item_mlp(F.embedding(item_seq, self.item_table))  # (B, S, h)
-        words = self.llm.get_input_embeddings()
-        inputs, mask = build_inputs(words, self.head_ids, self.tail_ids, item_emb, lengths)
+        inputs, mask = build_inputs(self.words, self.head_ids, self.tail_ids, item_emb, lengths)
         cache = None
         if self.prefix is not None:
             graph_emb = F.embedding(item_seq, self.graph_table)  # (B, S, d) eq. 8

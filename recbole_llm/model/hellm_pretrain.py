@@ -29,9 +29,9 @@ class HeLLMPretrain(DotProductRecommender):
     """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width.
 
     Config keys: ``embedding_size`` (d), ``n_layers`` ``n_user_layers`` ``n_item_layers``,
-    ``knn_k``, ``u2u_weight`` (alpha) ``i2i_weight`` (beta), ``temperature`` (tau), ``reg_weight`` (lambda),
-    ``cl_anchors``, and the switches ``use_u2u`` ``use_i2i`` ``use_cl`` (Table IV). The item
-    hypergraph needs at least one modality.
+    ``knn_k``, ``u2u_weight`` (alpha) ``i2i_weight`` (beta), ``temperature`` (tau),
+    ``reg_weight`` (lambda), ``cl_anchors``, and the switches ``use_u2u`` ``use_i2i`` ``use_cl``
+    (Table IV). The item hypergraph needs at least one modality.
     """
 
     input_type = InputType.PAIRWISE

@@ -60,7 +60,7 @@ class _LogSumExpDot(torch.autograd.Function):
         return (total.log() + bound).squeeze(-1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         query, candidates, weights, total = ctx.saved_tensors
         scale = grad.unsqueeze(-1) / total  # (B, 1): softmax = weights / total
         return (weights @ candidates) * scale, weights.T @ (query * scale)

@@ -76,7 +76,8 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 def random_state() -> dict[str, Any]:
     """Return the state of every random generator that training draws from."""
     version, words, gauss = random.getstate()
-    name, keys, *rest = np.random.get_state(legacy=True)
+    legacy: Any = np.random.get_state(legacy=True)
+    name, keys, *rest = legacy
     state: dict[str, Any] = {
         "python": json.dumps([version, words, gauss]),
         "numpy_keys": torch.from_numpy(keys.astype(np.int64)),

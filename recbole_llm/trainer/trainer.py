@@ -28,7 +28,7 @@ from recbole_llm.trainer.ranking import Ranking, rank_batch
 from recbole_llm.trainer.schedule import learning_rate_factor
 
 
-class HarnessMixin:
+class HarnessMixin(Trainer):
     """Checkpoints, resuming and ranking for any of RecBole's trainers.
 
     Attributes:
@@ -37,6 +37,11 @@ class HarnessMixin:
         best_epoch: the epoch that validation chose, counted from 0; None before the first.
         ranking: of the part evaluated last, or None where RecBole's own path measured it.
     """
+
+    train_loss_dict: dict[int, float]
+    best_valid_score: float
+    cur_step: int
+    item_tensor: Any
 
     def __init__(self, config: Config, model: nn.Module) -> None:
         super().__init__(config, model)
@@ -99,7 +104,7 @@ class HarnessMixin:
 
     def _trains_by_epoch(self) -> bool:
         """Whether RecBole's own loop is the plain one, which this class replaces."""
-        base = next(c for c in type(self).__mro__ if c.__module__.startswith("recbole."))
+        base: Any = next(c for c in type(self).__mro__ if c.__module__.startswith("recbole."))
         return base.fit is Trainer.fit
 
     def _one_epoch(
@@ -190,10 +195,16 @@ class HarnessMixin:
                 **self._model_state(),
                 "optimizers": {name: it.state_dict() for name, it in self._optimizers().items()},
                 "progress": json.dumps(progress),
+                "counters": self._counters(),
                 "random": random_state(),
                 "loader_random": train_data.generator.get_state(),
             },
         )
+
+    def _counters(self) -> dict[str, float]:
+        """Return the model's plain numbers: MultiVAE and others count their steps in one."""
+        plain = {k: v for k, v in vars(self.model).items() if type(v) in (int, float)}
+        return {name: value for name, value in plain.items() if not name.startswith("_")}
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         found = {k: v for k, v in vars(self).items() if isinstance(v, torch.optim.Optimizer)}
@@ -220,6 +231,8 @@ class HarnessMixin:
         state = load_checkpoint(self.last_file, self.device)
         self.model.load_state_dict(state["state_dict"])
         self.model.load_other_parameter(state["other_parameter"])
+        for name, value in state["counters"].items():
+            setattr(self.model, name, value)
         for name, optimizer in self._optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
         progress = json.loads(state["progress"])
@@ -306,7 +319,7 @@ class HarnessMixin:
         return Ranking(torch.cat(users), items, scores.float(), hits, n_positives)
 
 
-class HarnessTrainer(HarnessMixin, Trainer):
+class HarnessTrainer(HarnessMixin):
     """RecBole's plain Trainer with learning-rate schedules and gradient accumulation.
 
     Config keys: ``lr_schedule`` and its parameters (see ``schedule``),
@@ -343,7 +356,7 @@ class HarnessTrainer(HarnessMixin, Trainer):
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
                 loss = loss_func(interaction.to(self.device))
             # RecBole's models return a scalar, a tensor of one element, or a tuple of terms.
-            loss = sum(loss).sum() if isinstance(loss, tuple) else loss.sum()
+            loss = sum(term.sum() for term in (loss if isinstance(loss, tuple) else (loss,)))
             (loss / group).backward()
             total += loss.detach()
             if (nth + 1) % accumulate == 0 or nth + 1 == n_batches:
@@ -374,6 +387,11 @@ def build_trainer(config: Config, model: nn.Module) -> HarnessMixin:
     base = get_trainer(config["MODEL_TYPE"], config["model"])
     if base is Trainer:
         return HarnessTrainer(config, model)
+    if not issubclass(base, Trainer):
+        raise ValueError(
+            f"model {config['model']} is trained by a tree library and not by gradient steps; "
+            f"its checkpoints are pickles, which are not loaded here. It is not supported."
+        )
     return type(f"Harness{base.__name__}", (HarnessMixin, base), {})(config, model)
 
 

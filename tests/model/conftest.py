@@ -146,11 +146,6 @@ class World:
         return Bench(config, split, outputs, trainer, loaders)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a random two-layer Llama and of a tokenizer with a few words."""

@@ -1,0 +1,242 @@
+"""Stages are trained once, found again, and trained again when anything they depend on changes."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recbole.model.general_recommender.bpr import BPR
+from torch import Tensor
+
+from recbole_llm.config import Config
+from recbole_llm.model import StageSpec
+from recbole_llm.record import RunRecord, new_record
+from recbole_llm.trainer import staged
+from recbole_llm.trainer.checkpoint import load_checkpoint
+from recbole_llm.trainer.staged import run_stages, stage_config
+from recbole_llm.trainer.trainer import HarnessMixin
+
+DATA = {"files": {"x.inter": "1"}, "split": "2"}
+
+
+class Inner(BPR):
+    """A stage: item embeddings."""
+
+    def export(self) -> dict[str, Tensor]:
+        assert not self.training
+        return {"item_embedding": self.item_embedding.weight.detach().cpu()}
+
+
+class Outer(BPR):
+    """Starts from the items of its stages."""
+
+    @classmethod
+    def required_stages(cls, config: Config) -> dict[str, StageSpec]:
+        return {
+            "first": StageSpec(f"{__name__}:Inner", keys=("embedding_size",)),
+            "second": StageSpec("LightGCN"),
+        }
+
+    def __init__(self, config: Config, dataset: Any, outputs: dict[str, dict[str, Tensor]]) -> None:
+        super().__init__(config, dataset)
+        with torch.no_grad():
+            self.item_embedding.weight.copy_(outputs["first"]["item_embedding"])
+
+
+class Single(Outer):
+    """Has one stage only."""
+
+    @classmethod
+    def required_stages(cls, config: Config) -> dict[str, StageSpec]:
+        return {"first": StageSpec(f"{__name__}:Inner", keys=("embedding_size",))}
+
+
+@pytest.fixture
+def stages(work: Path) -> Callable[..., list[str]]:
+    """Return a function that runs the stages of a model and returns which were trained."""
+
+    def call(data: dict[str, Any] = DATA, model: str = "Outer", **settings: Any) -> list[str]:
+        (work / "first.yaml").write_text(f"first_stage: {settings.pop('first_stage', {})}\n")
+        config = Config(f"{__name__}:{model}", "ml-100k", ["first.yaml"], settings)
+        trained = []
+
+        def train(sub: Config, folder: Path) -> tuple[dict[str, Tensor], int, int]:
+            trained.append(sub["model"])
+            return {"item_embedding": torch.full((2, 2), float(len(trained)))}, 3, 4
+
+        call.record = new_record(config, "test")
+        call.outputs = run_stages(config, data, call.record, train)
+        return trained
+
+    return call
+
+
+def test_a_finished_stage_is_read_back(stages: Any) -> None:
+    assert stages() == ["Inner", "LightGCN"]
+    first, cost = stages.outputs, stages.record.stages
+    assert [stage.name for stage in cost] == [f"first ({__name__}:Inner)", "second (LightGCN)"]
+    assert all(stage.cached_from_s is None for stage in cost)
+    assert stages() == []
+    for name in ("first", "second"):
+        assert torch.equal(stages.outputs[name]["item_embedding"], first[name]["item_embedding"])
+    assert not torch.equal(first["first"]["item_embedding"], first["second"]["item_embedding"])
+    for stage in stages.record.stages:
+        assert (stage.trainable, stage.parameters) == (3, 4)
+        assert stage.cached_from_s is not None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 1},
+        {"topk": [5], "valid_metric": "Recall@5"},
+        {"protocol": "loo"},
+        {"user_inter_num_interval": "[5,inf)"},
+        {"data": {**DATA, "split": "3"}},
+        {"data": {**DATA, "files": {"x.inter": "2"}}},
+        {"modalities": ["genre"]},
+    ],
+)
+def test_what_every_stage_depends_on(settings: dict[str, Any], stages: Any) -> None:
+    stages()
+    assert stages(**settings) == ["Inner", "LightGCN"]
+    assert stages(**settings) == []
+    assert stages() == [], "the first outputs are still there"
+
+
+@pytest.mark.parametrize("settings", [{"embedding_size": 8}, {"first_stage": {"epochs": 7}}])
+def test_what_one_stage_depends_on(settings: dict[str, Any], stages: Any) -> None:
+    stages()
+    assert stages(**settings) == ["Inner"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"show_progress": False},
+        {"checkpoint_s": 0},
+        {"runs_dir": "elsewhere"},
+        {"checkpoint_dir": "elsewhere"},
+        {"data_path": "elsewhere"},
+        {"resume": True},
+        {"save_topk": 9},
+        {"torch_threads": 1},
+        {"epochs": 3, "learning_rate": 0.5},  # the last stage's own
+    ],
+)
+def test_what_no_stage_depends_on(settings: dict[str, Any], stages: Any) -> None:
+    stages()
+    assert stages(**settings) == []
+
+
+def test_the_code_and_the_version_are_in_the_key(
+    stages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages()
+    monkeypatch.setattr(staged.recbole_llm, "__version__", "9")
+    assert stages() == ["Inner", "LightGCN"]
+    monkeypatch.undo()
+    read = Path.read_bytes
+    monkeypatch.setattr(
+        Path, "read_bytes", lambda p: read(p) + (b"#" if p.name == Path(__file__).name else b"")
+    )
+    assert stages() == ["Inner"]
+
+
+@pytest.mark.parametrize("kept", [0, 200])
+def test_damaged_output_is_trained_again(
+    kept: int, stages: Any, work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages()
+    (path,) = (work / "saved" / "cache" / "stages").glob("LightGCN-*/output.pth")
+    path.write_bytes(path.read_bytes()[:kept])
+    with caplog.at_level(logging.WARNING):
+        assert stages() == ["LightGCN"]
+    assert f"{path.relative_to(work)} is damaged" in caplog.text
+    assert "training this stage again" in caplog.text
+    assert stages() == []
+
+
+def test_a_foreign_output_is_trained_again(stages: Any, work: Path) -> None:
+    stages()
+    (path,) = (work / "saved" / "cache" / "stages").glob("LightGCN-*/output.pth")
+    torch.save({"format": "another"}, path)
+    assert stages() == ["LightGCN"]
+
+
+def test_a_stage_gets_what_is_shared_and_keeps_the_rest() -> None:
+    line = {"epochs": 3, "learning_rate": 0.5, "seed": 9, "topk": [10, 20, 50], "use_cl": False}
+    line |= {"graph_stage.epochs": 7, "mask_history": False, "ITEM_ID_FIELD": "item_id"}
+    config = Config("HeLLM", "ml-100k", command_line=line)
+    sub = stage_config(config, "graph", StageSpec("HeLLMPretrain", keys=("use_cl",)))
+    own = Config("HeLLMPretrain", "ml-100k")
+    assert (sub["seed"], sub["topk"], sub["mask_history"]) == (9, [10, 20, 50], False)
+    assert sub["use_cl"] is False and own["use_cl"] is True
+    assert sub["epochs"] == 7
+    assert sub["learning_rate"] == own["learning_rate"]
+    assert sub["data_path"] == config["data_path"] and sub["protocol"] == config["protocol"]
+    assert sub["modalities"] == config["modalities"]
+
+
+@pytest.mark.parametrize("protocol", ["loo", "random811"])
+def test_a_stage_is_split_like_its_model(protocol: str) -> None:
+    config = Config("HeLLM", "ml-100k", overrides={"protocol": protocol})
+    for name, model in (("graph", "HeLLMPretrain"), ("sequence", "SASRecCausal")):
+        sub = stage_config(config, name, StageSpec(model))
+        assert sub["protocol"] == protocol and sub["eval_args"] == config["eval_args"]
+
+
+def test_custom_and_fixed_splits_are_handed_on() -> None:
+    custom = {"split": {"RS": [0.7, 0.1, 0.2]}, "order": "RO", "group_by": "user", "mode": "full"}
+    config = Config("HeLLM", "ml-100k", overrides={"eval_args": custom})
+    sub = stage_config(config, "graph", StageSpec("HeLLMPretrain"))
+    assert sub["protocol"] == "custom" and sub["eval_args"] == config["eval_args"]
+    config = Config("HeLLM", "tiktok")
+    sub = stage_config(config, "graph", StageSpec("HeLLMPretrain"))
+    assert sub["protocol"] == "fixed" and sub["eval_args"] == config["eval_args"]
+
+
+def test_a_typo_inside_a_stage_is_named() -> None:
+    config = Config("HeLLM", "ml-100k", command_line={"graph_stage.epohcs": 7})
+    with pytest.raises(ValueError, match="unknown key 'epohcs'.*model HeLLMPretrain.*'epochs'"):
+        stage_config(config, "graph", StageSpec("HeLLMPretrain"))
+
+
+def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
+    train: Callable[..., RunRecord], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = f"{__name__}:Single"
+    (work / "few.yaml").write_text("first_stage: {epochs: 3, checkpoint_s: 0}\n")
+
+    class Stop(BaseException):
+        pass
+
+    save = HarnessMixin._save_last
+
+    def save_and_stop(self: Any, nth: int, *rest: Any, **named: Any) -> None:
+        save(self, nth, *rest, **named)
+        if nth == 1:
+            raise Stop
+
+    settings = {"config_files": ["few.yaml"], "epochs": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(HarnessMixin, "_save_last", save_and_stop)
+        with pytest.raises(Stop):
+            train(model, **settings)
+    resumed = train(model, **settings, state="INFO", resume=True)
+    assert "Resumed after epoch 1" in Path(resumed.files["log"]).read_text()
+    names = [stage.name for stage in resumed.stages]
+    assert names == ["data", f"first ({__name__}:Inner)", "training", "evaluation"]
+    assert resumed.stages[1].trainable == resumed.stages[1].parameters > 0
+    assert resumed.stages[1].cached_from_s is None
+    again = train(model, **settings)
+    assert again.stages[1].cached_from_s is not None
+    fresh = train(model, **settings, cache_dir="other")
+    assert fresh.stages[1].cached_from_s is None
+    assert fresh.metrics == again.metrics == resumed.metrics
+    (output,) = (work / "other" / "stages").glob("*/output.pth")
+    weights = load_checkpoint(Path(fresh.files["checkpoint"]))["state_dict"]
+    stage = load_checkpoint(output)["tensors"]["item_embedding"]
+    assert torch.equal(weights["item_embedding.weight"], stage)
