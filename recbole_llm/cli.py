@@ -140,10 +140,12 @@ def summary(record: "RunRecord") -> str:
     """Return a run's result line, the table of its stages, and where its record is."""
     from tabulate import tabulate
 
-    lines = []
-    for part, metrics in record.metrics.items():
-        values = "  ".join(f"{_short(name)} {value:.4f}" for name, value in metrics.items())
-        lines.append(f"{part:<5}  {values}")
+    lines = [f"{part:<5}  {_values(metrics)}" for part, metrics in record.metrics.items()]
+    lines += [
+        f"       stage {stage.name} alone: test {_values(stage.metrics['test'])}"
+        for stage in record.stages
+        if "test" in stage.metrics
+    ]
     title = f"{record.model} on {record.dataset} ({record.protocol}, seed {record.seed})"
     rows = [
         (
@@ -161,9 +163,14 @@ def summary(record: "RunRecord") -> str:
     return "\n".join(["", title, *lines, "", table, "", f"record: {record.folder}/record.json"])
 
 
-def _short(name: str) -> str:
-    metric, _, k = name.partition("@")
-    return {"recall": "R", "ndcg": "N", "hit": "H"}.get(metric, metric) + (f"@{k}" if k else "")
+def _values(metrics: dict[str, float]) -> str:
+    """Return ``R@10 0.1234  N@10 0.0567``."""
+    short = {"recall": "R", "ndcg": "N", "hit": "H"}
+    parts = []
+    for name, value in metrics.items():
+        metric, at, k = name.partition("@")
+        parts.append(f"{short.get(metric, metric)}{at}{k} {value:.4f}")
+    return "  ".join(parts)
 
 
 def _tool_command(argv: list[str]) -> int:

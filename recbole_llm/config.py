@@ -147,7 +147,7 @@ class Config(RecBoleConfig):
     def _check_keys(self, model: str, dataset: str) -> None:
         known = {key for keys in self.parameters.values() for key in keys}
         known |= set(self.internal_config_dict) | _UNLISTED_KEYS | {"model", "dataset"}
-        if ":" in str(self.external_config_dict.get("model", "")):
+        if not self.model_class.__module__.startswith(("recbole.", "recbole_llm.")):
             known |= set(self.file_config_dict)  # a user's own model may bring its own keys
         for key in self.external_config_dict:
             if key not in known and not key.startswith("alias_of_"):

@@ -118,11 +118,12 @@ def _run(config: Config, record: RunRecord, resumed: bool) -> None:
     outputs: dict[str, StageOutput] | None = None
     if hasattr(config.model_class, "required_stages"):
 
-        def train_stage(sub: Config, folder: Path) -> tuple[StageOutput, int, int]:
-            trainer, _ = fit(sub, split, folder, resume=True)
+        def train_stage(sub: Config, folder: Path, stage: Stage) -> StageOutput:
+            trainer, loaders = fit(sub, split, folder, resume=True, stage=stage)
             trainer.load_best()
-            trainer.model.eval()
-            return trainer.model.export(), *count_parameters(trainer.model)
+            for name, loader in (("valid", loaders.valid), ("test", loaders.test)):
+                stage.metrics[name] = dict(trainer.evaluate(loader, False) or {})
+            return trainer.model.export()
 
         outputs = run_stages(config, key, record, train_stage)
     with record.stage("training") as stage:

@@ -34,6 +34,7 @@ class Stage:
         trainable: parameters that were trained, 0 where nothing was.
         parameters: all parameters of the stage's model.
         cached_from_s: seconds that the stage took when it was trained, if it came from the cache.
+        metrics: of an earlier stage's model by itself, "valid" and "test".
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stage:
     trainable: int = 0
     parameters: int = 0
     cached_from_s: float | None = None
+    metrics: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass

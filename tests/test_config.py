@@ -338,6 +338,10 @@ def test_user_model_brings_its_yaml_and_its_keys(
     monkeypatch.syspath_prepend(str(work))
     found = config("user_made:Mine", line={"my_weight": 0.5})
     assert (found["model"], found["embedding_size"], found["my_weight"]) == ("Mine", 12, 0.5)
+    path = write("more.yaml", "another_key: 1\n")
+    assert config("user_made:Mine", files=(path,))["another_key"] == 1
+    with pytest.raises(ValueError, match="unknown key 'another_key'"):
+        config(files=(path,))
     with pytest.raises(ValueError, match="unknown key 'my_wieght'.*Did you mean 'my_weight'"):
         config("user_made:Mine", line={"my_wieght": 0.5})
 

@@ -209,6 +209,7 @@ class Report:
             "versions": {"python": platform.python_version()}
             | {package: importlib.metadata.version(package) for package in _PACKAGES},
             "threads": arguments.threads,
+            "options": {k: v for k, v in vars(arguments).items() if isinstance(v, int)},
             "data": {},
             "checks": {},
             "rows": [],

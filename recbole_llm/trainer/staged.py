@@ -15,7 +15,7 @@ from torch import Tensor
 import recbole_llm
 from recbole_llm.config import VOLATILE_KEYS, Config
 from recbole_llm.model import StageSpec
-from recbole_llm.record import RunRecord
+from recbole_llm.record import RunRecord, Stage
 from recbole_llm.trainer.checkpoint import load_checkpoint, save_checkpoint
 
 StageOutput = dict[str, Tensor]
@@ -48,7 +48,7 @@ def run_stages(
     config: Config,
     data_key: Mapping[str, Any],
     record: RunRecord,
-    train: Callable[[Config, Path], tuple[StageOutput, int, int]],
+    train: Callable[[Config, Path, Stage], StageOutput],
 ) -> dict[str, StageOutput]:
     """Return the output of every stage that the model of ``config`` needs.
 
@@ -59,7 +59,7 @@ def run_stages(
         config: of the staged model, whose class has ``required_stages(config)``.
         data_key: fingerprint of the files and of the split.
         record: each stage is added to it.
-        train: trains one stage in a folder; returns its output, trainable and all parameters.
+        train: trains one stage in a folder, fills in its record, and returns its output.
     """
     outputs: dict[str, StageOutput] = {}
     for name, spec in config.model_class.required_stages(config).items():
@@ -71,12 +71,13 @@ def run_stages(
             if output is None:
                 logging.getLogger().info("Stage %r: training %s in %s", name, spec.model, folder)
                 begin = time.monotonic()
-                tensors, stage.trainable, stage.parameters = train(sub_config, folder)
+                tensors = train(sub_config, folder, stage)
                 output = {
                     "tensors": tensors,
                     "trainable": stage.trainable,
                     "parameters": stage.parameters,
                     "seconds": time.monotonic() - begin,
+                    "metrics": json.dumps(stage.metrics),
                 }
                 save_checkpoint(folder / "output.pth", output)
             else:
@@ -84,6 +85,7 @@ def run_stages(
                 if not stage.trainable:  # else this run trained it, before it was resumed
                     stage.cached_from_s = output["seconds"]
                 stage.trainable, stage.parameters = output["trainable"], output["parameters"]
+                stage.metrics = json.loads(output["metrics"])
             outputs[name] = output["tensors"]
     return outputs
 

@@ -300,7 +300,7 @@ def test_validation_chooses_the_epoch_and_its_weights(make_config):
     config = make_config("BPR", epochs=8, learning_rate=0.05, stopping_step=2)
     trainer, loaders, _ = fitted(config)
     scores = [entry["valid"]["recall@10"] for entry in trainer.epochs_log]
-    best = int(np.argmax(scores))
+    best = max(range(len(scores)), key=lambda epoch: (scores[epoch], epoch))  # the last of equals
     assert trainer.best_epoch == best and trainer.best_valid_score == scores[best]
     stops, count, best_score = [], 0, -np.inf
     for score in scores:  # by RecBole's own rule
