@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 
 
+# Features up to 128 MiB in float32 are normalised once; a copy of larger ones may not fit.
+_SMALL = 2**25
+
+
 class KnnGraph(NamedTuple):
     """A neighbour graph, sorted by source row, each row's most similar neighbour first.
 
@@ -25,8 +29,8 @@ def knn_graph(
 ) -> KnnGraph:
     """Find each row's k nearest rows by cosine similarity, exactly.
 
-    Time O(V^2 F), memory O(block * (V + F) + V * k) above the features. Ties go to the lower
-    index. Row 0 is padding: like a zero row it has no neighbours and is nobody's neighbour.
+    Time O(V^2 F), memory O(block * (V + F) + V * k) above the features, and at most 128 MiB for a
+    normalised copy of small ones. Ties go to the lower index. Row 0 is padding: like a zero row it has no neighbours and is nobody's neighbour.
 
     Args:
         feature: (V, F) floating point, float16 and float32 alike; computed in float32.
@@ -49,13 +53,17 @@ def knn_graph(
     unusable = (~usable).nonzero().squeeze(1)
     first = _first_equal_row(feature, norm, block)  # (V,)
     copy = (first != torch.arange(n_rows, device=device)).nonzero().squeeze(1)
+    unit = _unit_rows(feature, norm, 0, n_rows) if feature.numel() <= _SMALL else None
 
     scores = torch.empty(min(block, n_rows), n_rows, device=device)
     edges, similarities = [], []
     for start in range(0, n_rows, block):
         source = torch.arange(start, min(start + block, n_rows), device=device)
         batch = scores[: len(source)]  # (B, V)
-        _cosine(feature, norm, start, block, out=batch)
+        if unit is None:
+            _cosine(feature, norm, start, block, out=batch)
+        else:
+            torch.mm(unit[source], unit.T, out=batch)
         # A matrix product may round equal rows differently by position, which would break ties.
         batch[:, copy] = batch[:, first[copy]]
         batch[:, unusable] = -torch.inf
@@ -117,7 +125,6 @@ def _first_equal_row(feature: Tensor, norm: Tensor, block: int) -> Tensor:
 def _cosine(feature: Tensor, norm: Tensor, start: int, block: int, out: Tensor) -> None:
     """Write the cosines of one block of rows with all rows into ``out`` (B, V)."""
     source = _unit_rows(feature, norm, start, block)  # (B, F)
-    # Normalised again in every pass: a float32 copy of large float16 features may not fit.
     for other in range(0, len(feature), block):
         unit = _unit_rows(feature, norm, other, block)  # (B', F)
         torch.mm(source, unit.T, out=out[:, other : other + block])

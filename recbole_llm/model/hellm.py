@@ -203,13 +203,18 @@ class HeLLM(GeneralRecommender):
         """Load what ``state_dict`` returned.
 
         Raises:
-            ValueError: weights are missing or unexpected.
+            ValueError: weights are missing, unexpected or of another shape.
         """
-        odd = set(state_dict) ^ set(self.state_dict())
-        if odd:
+        given, own = (
+            {(name, tuple(value.shape)) for name, value in state.items()}
+            for state in (state_dict, self.state_dict())
+        )
+        if given != own:
+            odd = {name for name, _ in given ^ own}
             raise ValueError(
-                f"the checkpoint does not fit this HeLLM: {len(odd)} weights are on one side "
-                f"only, e.g. {min(odd)}. Were the settings the same when it was saved?"
+                f"the checkpoint does not fit this HeLLM: {len(odd)} weights are missing, "
+                f"unexpected or of another shape, e.g. {min(odd)}. Were the settings the same "
+                f"when it was saved?"
             )
         return super().load_state_dict(state_dict, strict=False)
 

@@ -1,18 +1,17 @@
 """Stages are trained once, found again, and trained again when anything they depend on changes."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from recbole.model.general_recommender.bpr import BPR
 from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.model import StageSpec
-from recbole_llm.record import RunRecord, new_record
+from recbole_llm.record import RunRecord, Stage, new_record
 from recbole_llm.trainer import staged
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.staged import run_stages, stage_config
@@ -21,50 +20,65 @@ from recbole_llm.trainer.trainer import HarnessMixin
 DATA = {"files": {"x.inter": "1"}, "split": "2"}
 
 
-class Inner(BPR):
-    """A stage: item embeddings."""
+CODE = """
+import torch
+from recbole.model.general_recommender.bpr import BPR
+from recbole_llm.model import StageSpec
 
-    def export(self) -> dict[str, Tensor]:
+FIRST = StageSpec("staged_models:Inner", keys=("embedding_size",))
+
+
+class Inner(BPR):
+    def export(self):
         assert not self.training
         return {"item_embedding": self.item_embedding.weight.detach().cpu()}
 
 
-class Outer(BPR):
-    """Starts from the items of its stages."""
-
+class Single(BPR):
     @classmethod
-    def required_stages(cls, config: Config) -> dict[str, StageSpec]:
-        return {
-            "first": StageSpec(f"{__name__}:Inner", keys=("embedding_size",)),
-            "second": StageSpec("LightGCN"),
-        }
+    def required_stages(cls, config):
+        return {"first": FIRST}
 
-    def __init__(self, config: Config, dataset: Any, outputs: dict[str, dict[str, Tensor]]) -> None:
+    def __init__(self, config, dataset, outputs):
         super().__init__(config, dataset)
         with torch.no_grad():
             self.item_embedding.weight.copy_(outputs["first"]["item_embedding"])
 
 
-class Single(Outer):
-    """Has one stage only."""
-
+class Outer(Single):
     @classmethod
-    def required_stages(cls, config: Config) -> dict[str, StageSpec]:
-        return {"first": StageSpec(f"{__name__}:Inner", keys=("embedding_size",))}
+    def required_stages(cls, config):
+        return {"first": FIRST, "second": StageSpec("LightGCN")}
+"""
+STAGED_YAML = "embedding_size: 16\nfirst_stage: {}\nsecond_stage: {}\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def staged_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make module ``staged_models`` importable, as a user's own models are."""
+    folder = tmp_path_factory.mktemp("code")
+    (folder / "staged_models.py").write_text(CODE)
+    (folder / "Inner.yaml").write_text("embedding_size: 32\n")
+    for name in ("Single", "Outer"):
+        (folder / f"{name}.yaml").write_text(STAGED_YAML)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield
 
 
 @pytest.fixture
 def stages(work: Path) -> Callable[..., list[str]]:
     """Return a function that runs the stages of a model and returns which were trained."""
 
-    def call(data: dict[str, Any] = DATA, model: str = "Outer", **settings: Any) -> list[str]:
-        (work / "first.yaml").write_text(f"first_stage: {settings.pop('first_stage', {})}\n")
-        config = Config(f"{__name__}:{model}", "ml-100k", ["first.yaml"], settings)
+    def call(data: dict[str, Any] = DATA, **settings: Any) -> list[str]:
+        config = Config("staged_models:Outer", "ml-100k", overrides=settings)
         trained = []
 
-        def train(sub: Config, folder: Path) -> tuple[dict[str, Tensor], int, int]:
+        def train(sub: Config, folder: Path, stage: Stage) -> dict[str, Tensor]:
             trained.append(sub["model"])
-            return {"item_embedding": torch.full((2, 2), float(len(trained)))}, 3, 4
+            stage.trainable, stage.parameters = 3, 4
+            stage.metrics = {"test": {"recall@10": 0.5}}
+            return {"item_embedding": torch.full((2, 2), float(len(trained)))}
 
         call.record = new_record(config, "test")
         call.outputs = run_stages(config, data, call.record, train)
@@ -76,7 +90,7 @@ def stages(work: Path) -> Callable[..., list[str]]:
 def test_a_finished_stage_is_read_back(stages: Any) -> None:
     assert stages() == ["Inner", "LightGCN"]
     first, cost = stages.outputs, stages.record.stages
-    assert [stage.name for stage in cost] == [f"first ({__name__}:Inner)", "second (LightGCN)"]
+    assert [stage.name for stage in cost] == ["first (staged_models:Inner)", "second (LightGCN)"]
     assert all(stage.cached_from_s is None for stage in cost)
     assert stages() == []
     for name in ("first", "second"):
@@ -84,6 +98,7 @@ def test_a_finished_stage_is_read_back(stages: Any) -> None:
     assert not torch.equal(first["first"]["item_embedding"], first["second"]["item_embedding"])
     for stage in stages.record.stages:
         assert (stage.trainable, stage.parameters) == (3, 4)
+        assert stage.metrics == {"test": {"recall@10": 0.5}}
         assert stage.cached_from_s is not None
 
 
@@ -135,12 +150,12 @@ def test_the_code_and_the_version_are_in_the_key(
     stages: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages()
-    monkeypatch.setattr(staged.recbole_llm, "__version__", "9")
-    assert stages() == ["Inner", "LightGCN"]
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(staged.recbole_llm, "__version__", "9")
+        assert stages() == ["Inner", "LightGCN"]
     read = Path.read_bytes
     monkeypatch.setattr(
-        Path, "read_bytes", lambda p: read(p) + (b"#" if p.name == Path(__file__).name else b"")
+        Path, "read_bytes", lambda p: read(p) + (b"#" if p.name == "staged_models.py" else b"")
     )
     assert stages() == ["Inner"]
 
@@ -207,8 +222,7 @@ def test_a_typo_inside_a_stage_is_named() -> None:
 def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
     train: Callable[..., RunRecord], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = f"{__name__}:Single"
-    (work / "few.yaml").write_text("first_stage: {epochs: 3, checkpoint_s: 0}\n")
+    model = "staged_models:Single"
 
     class Stop(BaseException):
         pass
@@ -220,7 +234,7 @@ def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
         if nth == 1:
             raise Stop
 
-    settings = {"config_files": ["few.yaml"], "epochs": 0}
+    settings = {"first_stage": {"epochs": 3, "checkpoint_s": 0}, "epochs": 0}
     with monkeypatch.context() as patch:
         patch.setattr(HarnessMixin, "_save_last", save_and_stop)
         with pytest.raises(Stop):
@@ -228,13 +242,17 @@ def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
     resumed = train(model, **settings, state="INFO", resume=True)
     assert "Resumed after epoch 1" in Path(resumed.files["log"]).read_text()
     names = [stage.name for stage in resumed.stages]
-    assert names == ["data", f"first ({__name__}:Inner)", "training", "evaluation"]
+    assert names == ["data", "first (staged_models:Inner)", "training", "evaluation"]
     assert resumed.stages[1].trainable == resumed.stages[1].parameters > 0
     assert resumed.stages[1].cached_from_s is None
     again = train(model, **settings)
     assert again.stages[1].cached_from_s is not None
     fresh = train(model, **settings, cache_dir="other")
     assert fresh.stages[1].cached_from_s is None
+    assert RunRecord.load(fresh.folder) == fresh and len(fresh.stages) == 4
+    for record in (resumed, again, fresh):
+        assert record.stages[1].metrics["test"] == fresh.stages[1].metrics["test"]
+        assert "recall@10" in record.stages[1].metrics["valid"]
     assert fresh.metrics == again.metrics == resumed.metrics
     (output,) = (work / "other" / "stages").glob("*/output.pth")
     weights = load_checkpoint(Path(fresh.files["checkpoint"]))["state_dict"]
