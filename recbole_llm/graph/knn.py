@@ -6,7 +6,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
 # Features up to 128 MiB in float32 are normalised once; a copy of larger ones may not fit.
 _SMALL = 2**25
 
@@ -30,7 +29,8 @@ def knn_graph(
     """Find each row's k nearest rows by cosine similarity, exactly.
 
     Time O(V^2 F), memory O(block * (V + F) + V * k) above the features, and at most 128 MiB for a
-    normalised copy of small ones. Ties go to the lower index. Row 0 is padding: like a zero row it has no neighbours and is nobody's neighbour.
+    normalised copy of small ones. Ties go to the lower index. Row 0 is padding: like a zero row it
+    has no neighbours and is nobody's neighbour.
 
     Args:
         feature: (V, F) floating point, float16 and float32 alike; computed in float32.

@@ -161,7 +161,7 @@ def _as_csr_tensor(matrix: Tensor) -> Tensor:
     return Tensor._make_subclass(CsrTensor, matrix)
 
 
-def _from_parts(crow: Tensor, col: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
+def _from_parts(crow: Tensor, col: Tensor, value: Tensor, shape: tuple[int, ...]) -> Tensor:
     with _beta_notice_off():
         plain = torch.sparse_csr_tensor(crow, col, value, shape, check_invariants=True)
     return _as_csr_tensor(plain)
