@@ -27,9 +27,10 @@ from recbole_llm.data import FullRankLoader, MultimodalDataset, MultimodalSequen
 from recbole_llm.data.catalog import available_datasets
 from recbole_llm.model import suggest
 from recbole_llm.record import RunRecord, Stage, describe_data, find_unfinished, new_record
+from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.ranking import Ranking
 from recbole_llm.trainer.staged import StageOutput, run_stages
-from recbole_llm.trainer.trainer import HarnessMixin, build_trainer
+from recbole_llm.trainer.trainer import build_trainer
 
 
 class Split(NamedTuple):
@@ -133,7 +134,8 @@ def _run(config: Config, record: RunRecord, resumed: bool) -> None:
     record.files["checkpoint"] = trainer.saved_model_file
     with record.stage("evaluation"):
         evaluate(config, record, split, trainer, loaders)
-    trainer.last_file.unlink(missing_ok=True)
+    for left in (trainer.last_file, *folder.glob(".*.partial")):  # the latter of a killed run
+        left.unlink(missing_ok=True)
     if hasattr(trainer.model, "export_adapter"):
         record.files["adapter"] = str(folder / "adapter")
         trainer.model.export_adapter(folder / "adapter")

@@ -13,7 +13,7 @@ import pytest
 
 from recbole_llm.cli import run_recbole
 from recbole_llm.record import RunRecord
-from recbole_llm.trainer.trainer import HarnessMixin
+from recbole_llm.trainer.harness import HarnessMixin
 
 Train = Callable[..., RunRecord]
 
@@ -56,6 +56,8 @@ def test_killed_and_resumed_equals_uninterrupted(
     killed = RunRecord.load(path)
     assert killed.status == "running" and killed.epochs == []
 
+    half = cli.work / "saved" / killed.id / ".last.pth.1.partial"
+    half.write_bytes(b"half of a state, as a kill while saving leaves it")
     resumed = train(model, **settings, resume=True, state="INFO")
     assert (cli.work / resumed.folder).samefile(path), "the same run goes on"
     assert "Resumed after epoch" in (cli.work / resumed.files["log"]).read_text()

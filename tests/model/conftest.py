@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.quick_start import Loaders, Split, fit, load_split
+from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.staged import stage_config
-from recbole_llm.trainer.trainer import HarnessMixin
 
 N_USERS, N_ITEMS, N_EACH = 60, 40, 12
 Row = tuple[str, str, int]

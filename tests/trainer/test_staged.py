@@ -14,8 +14,8 @@ from recbole_llm.model import StageSpec
 from recbole_llm.record import RunRecord, Stage, new_record
 from recbole_llm.trainer import staged
 from recbole_llm.trainer.checkpoint import load_checkpoint
+from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.staged import run_stages, stage_config
-from recbole_llm.trainer.trainer import HarnessMixin
 
 DATA = {"files": {"x.inter": "1"}, "split": "2"}
 

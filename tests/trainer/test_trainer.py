@@ -15,7 +15,8 @@ from torch import nn
 
 from recbole_llm.config import Config
 from recbole_llm.quick_start import build_loaders, fit, load_split
-from recbole_llm.trainer.trainer import HarnessMixin, HarnessTrainer, build_trainer
+from recbole_llm.trainer.harness import HarnessMixin
+from recbole_llm.trainer.trainer import HarnessTrainer, build_trainer
 
 TOP_METRICS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "ItemCoverage"]
 N_USERS, N_ITEMS = 50, 70

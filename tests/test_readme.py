@@ -1,0 +1,69 @@
+"""The README's first command does what the README says."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_llm.cli import parse_settings
+from recbole_llm.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """Return the README's indented run_recbole commands."""
+    return re.findall(r"^ {4}(run_recbole .*)$", README, flags=re.MULTILINE)
+
+
+def demo() -> list[str]:
+    match = re.search(r"# sets up \.venv, then runs: (run_recbole .*)$", README, re.MULTILINE)
+    assert match, "the README's first screen names no command"
+    return match.group(1).split()[1:]
+
+
+def test_makefile_runs_the_readme_s_command() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"/run_recbole {' '.join(demo())}\n" in makefile
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_key_of_the_readme_s_commands_exists(command: str) -> None:
+    words = re.sub(r'"[^"]*"', lambda text: text.group().strip('"').replace(" ", "|"), command)
+    settings = parse_settings(words.split()[1:])
+    settings.pop("config_files", None)
+    config = Config(settings.pop("model"), settings.pop("dataset"), command_line=settings)
+    assert all(config[key.split(".")[0]] is not None for key in settings)
+
+
+@pytest.mark.slow
+@pytest.mark.llm
+def test_demo_goes_through_all_stages(tmp_path: Path) -> None:
+    code = "import sys; from recbole_llm.cli import run_recbole; sys.exit(run_recbole())"
+    # Another seed than the README's: no stage may come from a cache that this test finds.
+    run = subprocess.run(
+        [sys.executable, "-c", code, *demo(), f"--cache_dir={ROOT / 'saved/cache'}", "--seed=7"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    for part in ("valid", "test"):
+        assert re.search(rf"^{part} +R@10 0\.\d+  R@20 0\.\d+  N@10 ", run.stdout, re.MULTILINE)
+    record_path = re.search(r"^record: (.*)$", run.stdout, re.MULTILINE)
+    assert record_path, run.stdout
+    record = json.loads((tmp_path / record_path.group(1)).read_text(encoding="utf-8"))
+    assert record["status"] == "finished"
+    assert [stage["name"] for stage in record["stages"]] == [
+        "data",
+        "graph (HeLLMPretrain)",
+        "sequence (SASRecCausal)",
+        "training",
+        "evaluation",
+    ]
+    assert all(0 < stage["trainable"] <= stage["parameters"] for stage in record["stages"][1:4])
