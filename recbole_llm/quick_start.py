@@ -77,7 +77,7 @@ def run(
     config = Config(model, dataset, config_files, overrides, command_line)
     record = find_unfinished(config) if config["resume"] else None
     resumed = record is not None
-    record = record or new_record(config, shlex.join(sys.argv))
+    record = record or new_record(config, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     record.status, record.error = "running", ""
     if config["torch_threads"]:
         torch.set_num_threads(config["torch_threads"])

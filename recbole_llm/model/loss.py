@@ -41,23 +41,44 @@ def info_nce(anchor: Tensor, positive: Tensor, candidates: Tensor, temperature: 
     anchor, positive = F.normalize(anchor, dim=-1), F.normalize(positive, dim=-1)
     pos_logit = (anchor * positive).sum(-1) / temperature  # (B,)
     candidates = F.normalize(candidates, dim=-1)
-    return (_LogSumExpDot.apply(anchor / temperature, candidates) - pos_logit).mean()
+    return (log_sum_exp_dot(anchor / temperature, candidates) - pos_logit).mean()
+
+
+def full_softmax_loss(states: Tensor, table: Tensor, target: Tensor) -> Tensor:
+    """Return the mean cross-entropy of ``states @ table.T``, at about half the usual cost on a CPU.
+
+    Args:
+        states: (B, d).
+        table: (C, d), one row a class.
+        target: (B,) int64 in [0, C).
+    """
+    logit = (states * F.embedding(target, table)).sum(-1)  # (B,)
+    return (log_sum_exp_dot(states, table) - logit).mean()
+
+
+def log_sum_exp_dot(query: Tensor, candidates: Tensor) -> Tensor:
+    """Return log sum over c of exp(<q, c>), (B,), in a single (B, C) matrix.
+
+    Autograd's way goes through several such matrices, and on a CPU memory traffic is most of the
+    cost: 1,800 queries and 12,102 candidates of width 64 took 0.39 s forward and backward by
+    ``cross_entropy``, 0.22 s this way (one thread).
+
+    Args:
+        query: (B, d).
+        candidates: (C, d).
+    """
+    return _LogSumExpDot.apply(query, candidates)
 
 
 class _LogSumExpDot(torch.autograd.Function):
-    """log sum over c of exp(<q, c>) for unit vectors c, (B,), in one (B, C) matrix.
-
-    Autograd's way goes through eight such matrices, and memory traffic is most of the cost. No
-    maximum is looked for: <q, c> is at most |q|, which is subtracted (and added back).
-    """
-
     @staticmethod
     def forward(ctx: Any, query: Tensor, candidates: Tensor) -> Tensor:
-        bound = query.norm(dim=-1, keepdim=True)  # (B, 1)
-        weights = (query @ candidates.T).sub_(bound).exp_()  # (B, C)
-        total = weights.sum(dim=-1, keepdim=True)
+        logits = query @ candidates.T  # (B, C)
+        top = logits.amax(dim=-1, keepdim=True)  # (B, 1)
+        weights = logits.sub_(top).exp_()
+        total = weights.sum(dim=-1, keepdim=True)  # (B, 1)
         ctx.save_for_backward(query, candidates, weights, total)
-        return (total.log() + bound).squeeze(-1)
+        return (total.log() + top).squeeze(-1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ Departs from the paper: cross-entropy over the catalogue (as RecBole's default) 
 cross-entropy with one negative; a position at the head of a window sees the window only.
 """
 
-import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender.sasrec import SASRec
 from recbole.utils import InputType, ModelType
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from recbole_llm.data import WindowLoader
 from recbole_llm.data.loader import TARGET_SEQ
+from recbole_llm.model.loss import full_softmax_loss
 
 
 class SASRecCausal(SASRec):
@@ -45,8 +45,7 @@ class SASRecCausal(SASRec):
         target = interaction[TARGET_SEQ]  # (B, L)
         real = target > 0
         states = self.states(interaction[self.ITEM_SEQ])[real]  # (positions, d)
-        logits = states @ self.item_embedding.weight.T  # (positions, I)
-        return F.cross_entropy(logits, target[real])
+        return full_softmax_loss(states, self.item_embedding.weight, target[real])
 
     def export(self) -> dict[str, Tensor]:
         """Return the embeddings that a later stage of another model takes over."""

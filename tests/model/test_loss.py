@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
+from recbole_llm.model.loss import bpr_loss, full_softmax_loss, info_nce, l2_loss
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -89,3 +89,16 @@ def test_info_nce_is_finite_when_every_candidate_is_opposite():
     loss.backward()
     assert loss.item() == pytest.approx(np.log(2), rel=1e-4)
     assert torch.isfinite(anchor.grad).all()
+
+
+def test_full_softmax_loss_is_torch_s_cross_entropy():
+    states, table = normal(6, 3) * 20, normal(5, 3, seed=1) * 20  # logits far beyond exp's range
+    target = torch.tensor([0, 4, 2, 2, 1, 3])
+    expected = torch.nn.functional.cross_entropy(states @ table.T, target)
+    assert full_softmax_loss(states, table, target).item() == pytest.approx(expected.item())
+
+
+def test_full_softmax_loss_gradients():
+    states, table = normal(4, 3).requires_grad_(), normal(5, 3, seed=1).requires_grad_()
+    target = torch.tensor([0, 4, 2, 2])
+    assert gradcheck(lambda s, t: full_softmax_loss(s, t, target), (states, table))
