@@ -100,7 +100,7 @@ def parse_settings(argv: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: an argument of another form, or a key given twice with different values.
     """
-    from recbole_llm.config import parse_value
+    from recbole_llm.yaml_io import parse_value
 
     settings: dict[str, Any] = {}
     rest = [_SHORT.get(word, word) for word in argv]

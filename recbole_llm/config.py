@@ -3,23 +3,20 @@
 Priority, highest first: command line, dict (Python API), config files, our properties, RecBole's.
 """
 
-import ast
 import hashlib
 import json
-import logging
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from recbole.config import Config as RecBoleConfig
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
 from recbole_llm.model import get_model_class, suggest
+from recbole_llm.yaml_io import find_config_file, properties_dir, read_yaml, read_yaml_beside
 
 #: The two evaluation protocols by name; see the README for the papers that use each.
 PROTOCOLS: dict[str, dict[str, Any]] = {
@@ -138,7 +135,7 @@ class Config(RecBoleConfig):
         if model_class.__module__.startswith("recbole_llm."):
             internal.update(read_yaml(properties / "model" / f"{model}.yaml"))
         elif not model_class.__module__.startswith("recbole."):
-            internal.update(_yaml_beside(model_class))
+            internal.update(read_yaml_beside(model_class))
         dataset_file = properties / "dataset" / f"{dataset}.yaml"
         if dataset_file.exists():
             internal.update(read_yaml(dataset_file))
@@ -355,87 +352,3 @@ def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
 
 def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _yaml_beside(model_class: type) -> dict[str, Any]:
-    """Read ``<Class>.yaml`` beside the module of a user's own model, when there is one."""
-    source = getattr(sys.modules[model_class.__module__], "__file__", None)
-    path = Path(source).with_name(f"{model_class.__name__}.yaml") if source else None
-    return read_yaml(path) if path is not None and path.exists() else {}
-
-
-def properties_dir() -> Path:
-    """Return the folder of shipped YAML files: in the installed package, else in the checkout."""
-    package = Path(__file__).resolve().parent
-    for folder in (package / "properties", package.parent / "properties"):
-        if (folder / "overall.yaml").exists():
-            return folder
-    raise FileNotFoundError(
-        f"the properties folder is neither in {package} nor beside it: the installation is "
-        f"incomplete. Install again with: pip install ."
-    )
-
-
-def find_config_file(name: str | Path) -> Path:
-    """Find a config file: as given, else among the shipped ones (``properties/quick.yaml``)."""
-    path = Path(name)
-    if path.exists():
-        return path
-    shipped = properties_dir().joinpath(*[part for part in path.parts if part != "properties"])
-    if not path.is_absolute() and shipped.exists():
-        return shipped
-    raise FileNotFoundError(
-        f"config file {str(name)!r} does not exist, neither from {Path.cwd()} nor among the "
-        f"shipped ones in {properties_dir()}."
-    )
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that reads ``1e-3`` as a number, as RecBole's files expect."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.\d*)?[eE][-+]?\d+$|^[-+]?\d[\d_]*\.\d*$|^[-+]?\.\d+$"),
-    list("-+.0123456789"),
-)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping of keys to values.
-
-    Raises:
-        ValueError: the file is not YAML, or not a mapping.
-    """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, (dict, type(None))):
-        raise ValueError(f"{path}: expected `key: value` lines, found {type(content).__name__}.")
-    for key in content or {}:
-        if not isinstance(key, str):
-            raise ValueError(f"{path}: keys are names, found {key!r} ({type(key).__name__}).")
-    return content or {}
-
-
-def parse_value(text: str) -> Any:
-    """Read a command-line value: a Python literal, true/false, none, a YAML list or dict, or text.
-
-    Nothing is evaluated: ``[3,inf)`` and ``__import__('os')`` are text.
-    """
-    word = text.strip().lower()
-    if word in ("true", "false"):
-        return word == "true"
-    if word in ("none", "null", "~"):
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        pass
-    if text.startswith(("[", "{")):
-        try:
-            return yaml.load(text, Loader=_Loader)  # noqa: S506 - safe
-        except yaml.YAMLError:
-            logging.getLogger().debug("%s is taken as text", text)
-    return text

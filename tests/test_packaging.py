@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import recbole_llm
-from recbole_llm.config import properties_dir
+from recbole_llm.yaml_io import properties_dir
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROBE = """
 import json
 import recbole_llm, recbole_llm.cli, recbole_llm.quick_start
-from recbole_llm.config import Config, find_config_file, properties_dir
+from recbole_llm.config import Config
+from recbole_llm.yaml_io import find_config_file, properties_dir
 from recbole_llm.model import MODELS
 for model in MODELS:
     Config(model, "ml-100k")

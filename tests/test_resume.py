@@ -97,7 +97,8 @@ def stop_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
         ("RecVAE", {}),
         ("MultiVAE", {"train_batch_size": 16}),
         ("BPR", {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 2}}),
-        ("LightGCN", {"lr_schedule": "cosine", "learner": "adamw", "stopping_step": 1}),
+        ("LightGCN", {"lr_schedule": "cosine", "learner": "adamw"}),
+        ("LightGCN", {"learning_rate": 1.0, "stopping_step": 1, "epochs": 6}),  # stops early
     ],
 )
 def test_every_kind_of_training_resumes_exactly(

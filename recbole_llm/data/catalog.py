@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import recbole
 
-from recbole_llm.config import properties_dir
+from recbole_llm.yaml_io import properties_dir
 
 _RECBOLE_LIST = "https://recbole.io/dataset_list.html"
 _S3REC = "https://github.com/aHuiWang/CIKM2020-S3Rec (to be written as atomic files)"

@@ -24,7 +24,7 @@ def load_prompt(name_or_path: str | Path) -> str:
         FileNotFoundError: there is no such prompt; lists those there are.
         ValueError: the template does not hold ``{items}`` exactly once.
     """
-    from recbole_llm.config import properties_dir
+    from recbole_llm.yaml_io import properties_dir
 
     path = Path(name_or_path)
     if not path.suffix and len(path.parts) == 1:

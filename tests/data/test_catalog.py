@@ -1,8 +1,9 @@
 import pytest
 
-from recbole_llm.config import Config, properties_dir
+from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS, available_datasets
 from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.yaml_io import properties_dir
 
 SHIPPED = ["baby", "beauty", "ml-100k", "sports", "tiktok", "yelp"]
 

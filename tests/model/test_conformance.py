@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.config import Config, properties_dir, read_yaml
+from recbole_llm.config import Config
 from recbole_llm.model import MODELS, get_model_class
 from recbole_llm.trainer.checkpoint import load_checkpoint
+from recbole_llm.yaml_io import properties_dir, read_yaml
 
 every_model = pytest.mark.parametrize("model", sorted(MODELS))
 
