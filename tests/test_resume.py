@@ -93,7 +93,7 @@ def stop_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("model", "settings"),
     [
-        ("SASRecCausal", {}),
+        ("SASRecCausal", {"n_layers": 1, "inner_size": 32, "epochs": 3}),
         ("RecVAE", {}),
         ("MultiVAE", {"train_batch_size": 16}),
         ("BPR", {"train_neg_sample_args": {"distribution": "popularity", "sample_num": 2}}),

@@ -33,8 +33,9 @@ class FullRankLoader(FullSortEvalDataLoader):
         config: reads ``eval_users``, ``mask_history``, ``MAX_ITEM_LIST_LENGTH``.
         dataset: the part to evaluate.
         history: the parts that the user is known by: training, and validation when testing.
-        with_sequence: add the user's recent items (``item_id_list``, ``item_length``), which models
-            that read a history need.
+        with_sequence: add the user's recent items (``item_id_list``, cut to the longest of the
+            batch, and ``item_length``), which models that read a history need. Users then come in
+            the order of their history's length.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class FullRankLoader(FullSortEvalDataLoader):
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.n_items = dataset.item_num
         self.is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
-        self.with_sequence = with_sequence
+        self.history = UserHistory.of(history) if with_sequence else None
         self.width = config["MAX_ITEM_LIST_LENGTH"]
         self.list_field = self.iid_field + config["LIST_SUFFIX"]
         self.length_field = config["ITEM_LIST_LENGTH_FIELD"]
@@ -59,6 +60,10 @@ class FullRankLoader(FullSortEvalDataLoader):
             row = np.arange(len(user))
         else:
             self.row_user, row = np.unique(user, return_inverse=True)
+            if self.history is not None:  # like lengths together, for little padding
+                length = self.history.lengths().clamp(max=self.width).numpy()[self.row_user]
+                order = np.argsort(length, kind="stable")
+                self.row_user, row = self.row_user[order], np.argsort(order)[row]
             self.user_df = dataset.join(Interaction({self.uid_field: torch.tensor(self.row_user)}))
         self.positives = _Rows(row, item, len(self.row_user), self.n_items)
         parts = [_interaction_pairs(part) for part in history]
@@ -68,7 +73,6 @@ class FullRankLoader(FullSortEvalDataLoader):
             dataset.user_num,
             self.n_items,
         )
-        self.history = UserHistory.of(history) if with_sequence else None
         self.sample_size = len(self.row_user)
         AbstractDataLoader.__init__(self, config, dataset, None, shuffle=False)
 
@@ -89,6 +93,7 @@ class FullRankLoader(FullSortEvalDataLoader):
         users = self.row_user[rows]
         if self.history is not None:
             items, length = self.history.last(torch.from_numpy(users), self.width)
+            items = items[:, : max(int(length.max()), 1)]
             batch.update(Interaction({self.list_field: items, self.length_field: length}))
         hidden = None
         if self.mask_history:
