@@ -67,3 +67,27 @@ def test_demo_goes_through_all_stages(tmp_path: Path) -> None:
         "evaluation",
     ]
     assert all(0 < stage["trainable"] <= stage["parameters"] for stage in record["stages"][1:4])
+
+
+def result_rows() -> list[tuple[list[str], str]]:
+    """Return the cells of every result row of the README that names a run record, and its id."""
+    rows = []
+    for line in README.splitlines():
+        match = re.search(r"\(reports/runs/([\w.-]+)\.json\)", line)
+        if match and line.startswith("|"):
+            rows.append(([cell.strip() for cell in line.strip("|").split("|")], match.group(1)))
+    return rows
+
+
+@pytest.mark.parametrize(("cells", "run_id"), result_rows())
+def test_results_are_those_of_the_records(cells: list[str], run_id: str) -> None:
+    record = json.loads((ROOT / "reports" / "runs" / f"{run_id}.json").read_text(encoding="utf-8"))
+    names = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+    expected = [f"{record['metrics']['test'][name]:.4f}".lstrip("0") for name in names]
+    assert record["status"] == "finished"
+    assert record["model"] in cells[0]
+    assert cells[1:5] == expected
+
+
+def test_there_are_results() -> None:
+    assert result_rows()
