@@ -71,7 +71,7 @@ class HarnessMixin(Trainer):
     ) -> tuple[float, dict[str, float] | None]:
         """Train with early stopping on the validation part; see RecBole's ``Trainer.fit``.
 
-        A state to resume from is saved every ``checkpoint_s`` seconds and when interrupted.
+        A state to resume from is saved after an epoch, at most every ``checkpoint_s`` seconds.
         """
         if not self._trains_by_epoch():
             best = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)

@@ -80,6 +80,7 @@ def run_stages(
                     "metrics": json.dumps(stage.metrics),
                 }
                 save_checkpoint(folder / "output.pth", output)
+                (folder / "last.pth").unlink(missing_ok=True)  # nothing is left to resume
             else:
                 logging.getLogger().info("Stage %r: finished before, read from %s", name, folder)
                 if not stage.trainable:  # else this run trained it, before it was resumed
