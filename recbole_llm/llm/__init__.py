@@ -28,6 +28,7 @@ _MODULE_OF = {
     "load_adapter_state": "lora",
     "save_adapter": "lora",
     "GraphPrefix": "prefix",
+    "input_scales": "prefix",
     "last_hidden": "prefix",
     "prefix_cache": "prefix",
     "build_inputs": "prompt",

@@ -25,6 +25,7 @@ from recbole_llm.llm import (
     GraphPrefix,
     add_lora,
     build_inputs,
+    input_scales,
     last_hidden,
     load_backbone,
     load_prompt,
@@ -129,6 +130,7 @@ class HeLLM(GeneralRecommender):
                 config["n_prefix"],
                 config["prefix_mlp_size"],
                 config["prefix_dropout"],
+                input_scales(self.llm),
             )
         self.score_head = nn.Linear(hidden, self.n_items, bias=False)
         self._match_scales()
