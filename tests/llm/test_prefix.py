@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.models.auto import AutoModel
 
-from recbole_llm.llm import GraphPrefix, add_lora, last_hidden, prefix_cache
+from recbole_llm.llm import GraphPrefix, add_lora, input_scales, last_hidden, prefix_cache
 from recbole_llm.llm.backbone import checkpoint_layers
 from recbole_llm.llm.prefix import decoder_layers
 
@@ -436,3 +436,27 @@ def test_input_beyond_the_sliding_window_is_refused():
     with pytest.raises(ValueError, match="33 positions.*last 32"):
         last_hidden(model, inputs, mask, prefix_cache(model, *prefix_in(1)))
     assert last_hidden(model, inputs, mask).isfinite().all()
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_input_scales_are_what_each_layer_does_to_states_of_unit_size(family):
+    model = tiny(family)
+    states = torch.randn(HIDDEN, dtype=torch.float64)
+    states = states / states.square().mean().sqrt()
+    scales = input_scales(model)
+    for layer, scale in zip(decoder_layers(model), scales, strict=True):
+        torch.testing.assert_close(
+            layer.input_layernorm(states), states * scale.double(), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_input_scales_of_a_trunk_without_input_norms_are_one():
+    assert torch.equal(input_scales(tiny("olmo2")), torch.ones(N_LAYERS, HIDDEN))
+
+
+def test_a_prefix_starts_as_large_as_its_layer_s_inputs():
+    scales = torch.tensor([[0.04], [0.2]]).expand(N_LAYERS, HIDDEN)
+    prefix = GraphPrefix(N_LAYERS, HIDDEN, 6, 4, N_PREFIX, dropout=0.0, input_scale=scales)
+    for states in prefix(torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool)):
+        size = states.square().mean(-1).sqrt()  # (L, B, P)
+        torch.testing.assert_close(size, scales[:, :1, None].expand_as(size), rtol=1e-3, atol=0)
