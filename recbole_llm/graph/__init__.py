@@ -4,20 +4,31 @@ U, I: numbers of users and items, padding id 0 included. N = U + I nodes, users 
 knows a dataset or a model, and no N x N dense matrix is built.
 """
 
-from recbole_llm.graph.adjacency import bipartite_norm_adj, row_norm_matrix
+from recbole_llm.graph.adjacency import (
+    bipartite_norm_adj,
+    knn_norm_adj,
+    norm_interactions,
+    row_norm_matrix,
+)
 from recbole_llm.graph.hypergraph import Hypergraph, i2i_hypergraph, u2u_hypergraph
 from recbole_llm.graph.knn import KnnGraph, knn_graph
+from recbole_llm.graph.pattern import EdgePattern
+from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.graph.segment import segment_mean, segment_softmax, segment_sum
 from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
 
 __all__ = [
+    "EdgePattern",
     "Hypergraph",
     "KnnGraph",
     "bipartite_norm_adj",
     "csr_matrix",
     "i2i_hypergraph",
     "knn_graph",
+    "knn_norm_adj",
+    "norm_interactions",
     "row_norm_matrix",
+    "sample_edges",
     "segment_mean",
     "segment_softmax",
     "segment_sum",

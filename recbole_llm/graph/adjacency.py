@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from recbole_llm.graph.knn import KnnGraph
+from recbole_llm.graph.segment import segment_sum
 from recbole_llm.graph.sparse import Array, csr_matrix
 
 
@@ -25,19 +27,40 @@ def bipartite_norm_adj(user: Array, item: Array, n_users: int, n_items: int) -> 
         ValueError: ``user`` and ``item`` differ in length or hold ids out of range (``row`` in the
             message is ``user``, ``col`` is ``item``).
     """
-    edges = csr_matrix(user, item, None, (n_users, n_items)).to_sparse_coo()
-    user_id, item_id = edges.indices()  # (E',) each, without repetitions
-    user_degree = torch.bincount(user_id, minlength=n_users)  # (U,)
-    item_degree = torch.bincount(item_id, minlength=n_items)  # (I,)
-    # Taken at the edges only, where both degrees are at least 1: no division by zero.
-    weight = (user_degree[user_id] * item_degree[item_id]).double().rsqrt()  # (E',)
+    block = norm_interactions(user, item, n_users, n_items).to_sparse_coo()
+    user_id, item_id = block.indices()  # (E',) each, without repetitions
     item_node = item_id + n_users
     return csr_matrix(
         torch.cat([user_id, item_node]),
         torch.cat([item_node, user_id]),
-        torch.cat([weight, weight]),
+        torch.cat([block.values(), block.values()]),
         (n_users + n_items, n_users + n_items),
     )
+
+
+def norm_interactions(user: Array, item: Array, n_users: int, n_items: int) -> Tensor:
+    """Build D_u^-1/2 R D_i^-1/2 of the interactions R, the upper right of ``bipartite_norm_adj``.
+
+    Args:
+        user: (E,) user ids; a repeated interaction counts once.
+        item: (E,) item ids.
+        n_users: U, padding id 0 included.
+        n_items: I, padding id 0 included.
+
+    Returns:
+        (U, I) float32 sparse CSR.
+
+    Raises:
+        ValueError: as ``bipartite_norm_adj``.
+    """
+    matrix = csr_matrix(user, item, None, (n_users, n_items))
+    user_degree = matrix.crow_indices().diff()  # (U,)
+    item_id = matrix.col_indices().long()
+    item_degree = torch.bincount(item_id, minlength=n_items)  # (I,)
+    # Taken at the edges only, where both degrees are at least 1: no division by zero.
+    degrees = user_degree.repeat_interleave(user_degree) * item_degree[item_id]
+    matrix.values().copy_(degrees.double().rsqrt())
+    return matrix
 
 
 def row_norm_matrix(row: Array, col: Array, n_rows: int, n_cols: int) -> Tensor:
@@ -59,3 +82,23 @@ def row_norm_matrix(row: Array, col: Array, n_rows: int, n_cols: int) -> Tensor:
     degree = matrix.crow_indices().diff()  # (R,)
     matrix.values().div_(degree.repeat_interleave(degree))
     return matrix
+
+
+def knn_norm_adj(graph: KnnGraph, n_nodes: int, *, weighted: bool) -> Tensor:
+    """Build D^-1/2 S D^-1/2 of a neighbour graph S, with D the row sums of S.
+
+    S is not symmetric: an item need not be among its neighbours' neighbours.
+
+    Args:
+        graph: as ``knn_graph`` returns it.
+        n_nodes: V, padding id 0 included.
+        weighted: take the similarities, negative ones as 0; otherwise every edge weighs 1.
+
+    Returns:
+        (V, V) float32 sparse CSR. Rows without neighbours are empty.
+    """
+    source, target = graph.edge_index
+    weight = graph.similarity.clamp(min=0.0) if weighted else torch.ones_like(graph.similarity)
+    degree = segment_sum(weight, source, n_nodes)  # (V,)
+    scale = degree.rsqrt().masked_fill(degree == 0, 0.0)  # (V,)
+    return csr_matrix(source, target, scale[source] * weight * scale[target], (n_nodes, n_nodes))

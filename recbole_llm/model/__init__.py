@@ -14,6 +14,13 @@ MODELS = {
     "SASRecCausal": "sasrec_causal",
     "HeLLMPretrain": "hellm_pretrain",
     "HeLLM": "hellm",
+    "VBPR": "vbpr",
+    "LATTICE": "lattice",
+    "BM3": "bm3",
+    "FREEDOM": "freedom",
+    "MGCN": "mgcn",
+    "LGMRec": "lgmrec",
+    "SRGFormer": "srgformer",
 }
 
 _RECBOLE_GROUPS = (

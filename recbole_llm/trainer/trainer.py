@@ -40,6 +40,8 @@ class HarnessTrainer(HarnessMixin):
     ) -> float:
         """Train one epoch and return the mean loss of its batches."""
         self.model.train()
+        if hasattr(self.model, "begin_epoch"):  # models that redraw a graph every epoch
+            self.model.begin_epoch()
         loss_func = loss_func or self.model.calculate_loss
         accumulate = self.config["gradient_accumulation_steps"]
         n_batches = len(train_data)

@@ -1,0 +1,124 @@
+"""FREEDOM: a frozen item-item graph beside a user-item graph that is thinned every epoch.
+
+Reference: X. Zhou and Z. Shen, "A Tale of Two Graphs: Freezing and Denoising Graph Structures for
+Multimodal Recommendation", MM 2023, arXiv:2211.06924 (sections below).
+Departs from the public code: item features are frozen, not trained. With more than two modalities
+the weights of their graphs add up to 1, as the paper's alpha and 1 - alpha do.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.init import xavier_uniform_initialization
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llm.config import Config
+from recbole_llm.data import MultimodalDataset
+from recbole_llm.graph import bipartite_norm_adj, norm_interactions, sample_edges
+from recbole_llm.model.layer import (
+    DotProductRecommender,
+    FrozenFeatures,
+    item_knn_operator,
+    propagate_mean,
+    rows,
+    training_adjacency,
+)
+from recbole_llm.model.loss import bpr_loss
+
+
+class FREEDOM(DotProductRecommender):
+    """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width.
+
+    Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
+    ``modality_weights``, ``edge_dropout``, ``reg_weight`` (lambda).
+    """
+
+    input_type = InputType.PAIRWISE
+    norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
+
+    def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
+        super().__init__(config, dataset)
+        dim, self.n_layers = config["embedding_size"], config["n_layers"]
+        self.n_item_layers, self.reg_weight = config["n_item_layers"], config["reg_weight"]
+        self.edge_dropout = config["edge_dropout"]
+        self.user_embedding = nn.Embedding(self.n_users, dim)
+        self.item_embedding = nn.Embedding(self.n_items, dim)
+        self.features = FrozenFeatures("FREEDOM", dataset)
+        self.project = self.features.linear(dim)
+        self.apply(xavier_uniform_initialization)
+        self.modality_weights = share_weights(config["modality_weights"], self.features.names)
+        self.item_graphs = nn.ModuleDict(
+            {
+                name: item_knn_operator(feature, config["knn_k"], weighted=False)
+                for name, feature in self.features.items()
+            }
+        )
+        self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
+        edges = dataset.inter_matrix(form="coo")
+        block = norm_interactions(edges.row, edges.col, self.n_users, self.n_items).to_sparse_coo()
+        self.register_buffer("edge_index", block.indices(), persistent=False)  # (2, E)
+        self.register_buffer("edge_weight", block.values(), persistent=False)  # 1 / sqrt(d_u d_i)
+        self._sampled: Tensor | None = None
+
+    def begin_epoch(self) -> None:
+        """Draw the epoch's user-item graph: few edges of popular nodes are kept (section 3.2)."""
+        n_kept = int(len(self.edge_weight) * (1.0 - self.edge_dropout))
+        user, item = self.edge_index[:, sample_edges(self.edge_weight, n_kept)]
+        self._sampled = bipartite_norm_adj(user, item, self.n_users, self.n_items)
+
+    def forward(self, norm_adj: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return user (U, d) and item (I, d) embeddings, by default over all training edges."""
+        adjacency = self.norm_adj if norm_adj is None else norm_adj
+        hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
+        out = propagate_mean(adjacency, hidden, self.n_layers)
+        item_h = self.item_embedding.weight
+        for _ in range(self.n_item_layers):
+            item_h = self.propagate_items(item_h)
+        return out[: self.n_users], out[self.n_users :] + item_h
+
+    def propagate_items(self, item_h: Tensor) -> Tensor:
+        """Return one layer over the weighted sum of the modalities' item graphs, (I, d)."""
+        layers = [
+            weight * graph(item_h)
+            for weight, graph in zip(self.modality_weights, self.item_graphs.values(), strict=True)
+        ]
+        return sum(layers[1:], layers[0])
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return BPR plus lambda times each modality's BPR, a scalar averaged over B."""
+        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        if self._sampled is None:
+            self.begin_epoch()
+        user_emb, item_emb = self(self._sampled if self.edge_dropout else self.norm_adj)
+        user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
+        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
+        if not self.reg_weight:
+            return loss
+        # Only the batch's items are projected, each once.
+        item, place = torch.cat([pos, neg]).unique(return_inverse=True)
+        for name, feature in self.features.items():
+            pos_e, neg_e = rows(self.project[name](rows(feature, item)), place).chunk(2)  # (B, d)
+            scores = (user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1)
+            loss = loss + self.reg_weight * bpr_loss(*scores)
+        return loss
+
+
+def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
+    """Return one weight a modality, adding up to 1; those not given share what is left equally.
+
+    Raises:
+        ValueError: a weight is negative, or those given leave no room.
+    """
+    fixed = {name: float(given[name]) for name in names if name in (given or {})}
+    others = len(names) - len(fixed)
+    left = 1.0 - sum(fixed.values())
+    if min(fixed.values(), default=0.0) < 0 or (others and left < 0) or not (others or any(fixed)):
+        raise ValueError(
+            f"modality_weights must be numbers >= 0 that add up to at most 1, got {dict(given)}."
+        )
+    weights = [fixed.get(name, left / max(others, 1)) for name in names]
+    if not sum(weights) > 0:
+        raise ValueError(f"modality_weights leave every modality of {names} without weight.")
+    return [weight / sum(weights) for weight in weights]

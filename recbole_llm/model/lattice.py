@@ -1,0 +1,121 @@
+"""LATTICE: item-item graphs learned from content, beside LightGCN.
+
+Reference: J. Zhang et al., "Mining Latent Structures for Multimedia Recommendation", MM 2021,
+arXiv:2104.09036 (sections below). The collaborative part is LightGCN (the paper also tries MF and
+NGCF).
+Ambiguity: the paper infers the neighbours of the projected features "dynamically" without saying
+how often. Here they are found anew every epoch, and their weights follow the projections at every
+step, with gradients. The authors' code does both once an epoch, so that only the epoch's first
+batch trains the projections.
+"""
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.init import xavier_uniform_initialization
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llm.config import Config
+from recbole_llm.data import MultimodalDataset
+from recbole_llm.graph import EdgePattern, knn_graph, segment_sum
+from recbole_llm.model.layer import (
+    DotProductRecommender,
+    FrozenFeatures,
+    item_knn_operator,
+    propagate_mean,
+    rows,
+    training_adjacency,
+)
+from recbole_llm.model.loss import bpr_loss, l2_loss
+
+
+class LATTICE(DotProductRecommender):
+    """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width. E: kNN edges.
+
+    Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
+    ``initial_weight`` (lambda), ``reg_weight``.
+    """
+
+    input_type = InputType.PAIRWISE
+    norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
+
+    def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
+        super().__init__(config, dataset)
+        dim, self.n_layers = config["embedding_size"], config["n_layers"]
+        self.n_item_layers, self.knn_k = config["n_item_layers"], config["knn_k"]
+        self.initial_weight, self.reg_weight = config["initial_weight"], config["reg_weight"]
+        self.user_embedding = nn.Embedding(self.n_users, dim)
+        self.item_embedding = nn.Embedding(self.n_items, dim)
+        self.features = FrozenFeatures("LATTICE", dataset)
+        self.project = self.features.linear(dim)
+        self.apply(xavier_uniform_initialization)
+        self.importance = nn.Parameter(torch.zeros(len(self.features)))  # alpha_m before softmax
+        self.initial_graphs = nn.ModuleDict(
+            {
+                name: item_knn_operator(feature, self.knn_k, weighted=True)
+                for name, feature in self.features.items()
+            }
+        )
+        self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
+        self._patterns: dict[str, EdgePattern] | None = None
+
+    def begin_epoch(self) -> None:
+        """Find the neighbours of every item by its projected features (section 3.2)."""
+        self._patterns = self.learned_patterns()
+
+    @torch.no_grad()
+    def learned_patterns(self) -> dict[str, EdgePattern]:
+        """Return each modality's edges from an item to its nearest by projected features."""
+        patterns = {}
+        for name, feature in self.features.items():
+            graph = knn_graph(self.project[name](feature), self.knn_k, include_self=True)
+            source, target = graph.edge_index
+            patterns[name] = EdgePattern(source, target, (self.n_items, self.n_items))
+        return patterns
+
+    def forward(self, patterns: dict[str, EdgePattern] | None = None) -> tuple[Tensor, Tensor]:
+        """Return user (U, d) and item (I, d) embeddings; by default over the current neighbours."""
+        patterns = self.learned_patterns() if patterns is None else patterns
+        importance = F.softmax(self.importance, dim=0)  # (M,)
+        learned = {
+            name: learned_weights(patterns[name], self.project[name](feature))
+            for name, feature in self.features.items()
+        }
+        item_h = self.item_embedding.weight
+        for _ in range(self.n_item_layers):
+            layer = torch.zeros_like(item_h)
+            for weight, name in zip(importance, self.features.names, strict=True):
+                initial = self.initial_graphs[name](item_h)  # (I, d)
+                now = patterns[name].matmul(learned[name], item_h)  # (I, d)
+                mixed = self.initial_weight * initial + (1.0 - self.initial_weight) * now
+                layer = layer + weight * mixed
+            item_h = layer
+        hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
+        out = propagate_mean(self.norm_adj, hidden, self.n_layers)
+        return out[: self.n_users], out[self.n_users :] + F.normalize(item_h, dim=-1)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return BPR plus L2 on the batch's final embeddings, a scalar averaged over B."""
+        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        if self._patterns is None:
+            self.begin_epoch()
+        user_emb, item_emb = self(self._patterns)
+        user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
+        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
+        return loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
+
+
+def learned_weights(pattern: EdgePattern, feature: Tensor) -> Tensor:
+    """Return D^-1/2 S D^-1/2 at the pattern's edges, (E,), S the cosines without negative ones.
+
+    Args:
+        pattern: edges among I items.
+        feature: (I, d) projected features; gradients flow to them.
+    """
+    unit = F.normalize(feature, dim=-1)
+    weight = pattern.dot(unit, unit).clamp(min=0.0)  # (E,)
+    degree = segment_sum(weight, pattern.row, len(feature))  # (I,)
+    # clamp: a row without a positive weight has degree 0, and so would its gradient be NaN
+    scale = degree.clamp(min=1e-12).rsqrt()
+    return scale[pattern.row] * weight * scale[pattern.col]
