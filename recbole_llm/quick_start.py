@@ -161,6 +161,7 @@ def evaluate(
         name: {
             "dim": split.dataset.modality(name).size(1),
             "missing_items": split.dataset.missing_items(name),
+            "missing_rate": split.dataset.missing_items(name) / (split.dataset.item_num - 1),
             "policy": config["missing_modality"],
         }
         for name in getattr(split.dataset, "loaded_modalities", [])

@@ -24,6 +24,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "LightGCN": {"embedding_size": 16},
     "SASRecCausal": {"hidden_size": 16, "inner_size": 32, "hidden_dropout_prob": 0.2},
     "HeLLMPretrain": {"embedding_size": 16, "eval_step": 1},
+    "VBPR": {"embedding_size": 16},
+    "FREEDOM": {"embedding_size": 16},
+    "LATTICE": {"embedding_size": 16},
+    "BM3": {"embedding_size": 16},
+    "MGCN": {"embedding_size": 16},
+    "LGMRec": {"embedding_size": 16},
+    "SRGFormer": {"embedding_size": 16},
     "HeLLM": {
         "prompt": "hellm_short",
         "pool_dim": 4,

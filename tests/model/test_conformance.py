@@ -18,6 +18,13 @@ LEARN = {
     "LightGCN": {"epochs": 30, "learning_rate": 0.02},
     "SASRecCausal": {"epochs": 40, "learning_rate": 0.005},
     "HeLLMPretrain": {"epochs": 30, "learning_rate": 0.02},
+    "VBPR": {"epochs": 30, "learning_rate": 0.02},
+    "FREEDOM": {"epochs": 30, "learning_rate": 0.02},
+    "LATTICE": {"epochs": 30, "learning_rate": 0.02},
+    "BM3": {"epochs": 30, "learning_rate": 0.02},
+    "MGCN": {"epochs": 30, "learning_rate": 0.02},
+    "LGMRec": {"epochs": 30, "learning_rate": 0.02},
+    "SRGFormer": {"epochs": 30, "learning_rate": 0.02},
     "HeLLM": {
         "epochs": 6,
         "learning_rate": 0.01,
@@ -192,6 +199,41 @@ def test_a_batch_is_ranked_as_its_users_alone(toy, model):
     one = toy.bench(model, eval_users=1).scores()
     many = toy.bench(model, eval_users=7).scores()
     torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-5)
+
+
+@every_model
+def test_renamed_ids_permute_the_scores(make_world, clicks, model):
+    rows = clicks(parity=False)
+    first, second = make_world("first"), make_world("second")
+    for world, its_rows in ((first, rows), (second, rows[::-1])):  # RecBole numbers ids as they come
+        world.write(its_rows)
+        world.add_random_modalities(2)
+    # By time, so that both are split alike; the parameters below are carried across.
+    bench, other = (world.bench(model, protocol="loo") for world in (first, second))
+    places = {}
+    for field in ("user_id", "item_id"):
+        names = bench.split.dataset.field2id_token[field]
+        place = {token: i for i, token in enumerate(other.split.dataset.field2id_token[field])}
+        places[field] = torch.tensor([place[token] for token in names])  # other's id of each of ours
+    users, items = places["user_id"], places["item_id"]
+    assert (users != torch.arange(len(users))).any() and (items != torch.arange(len(items))).any()
+
+    theirs = dict(other.model.named_parameters()) | dict(other.model.named_buffers())
+    for name, weight in [*bench.model.named_parameters(), *bench.model.named_buffers()]:
+        # Weights, and tables that another stage trained; graphs are each model's own.
+        if weight.layout is torch.strided and weight.is_floating_point() and weight.dim():
+            same = torch.arange(len(weight))
+            place = {len(users): users, len(items): items}.get(len(weight), same)
+            theirs[name].data[place] = weight.data
+    expected, found = bench.scores(), other.scores()
+
+    def by_user(each):
+        ids = torch.cat([batch[0]["user_id"] for batch in each.loaders.test])
+        return {int(user): row for row, user in enumerate(ids)}
+
+    row, row2 = by_user(bench), by_user(other)
+    order = [row2[int(users[user])] for user in row]
+    torch.testing.assert_close(found[order][:, items], expected, rtol=1e-4, atol=1e-5)
 
 
 @every_model
