@@ -136,9 +136,13 @@ class Config(RecBoleConfig):
             internal.update(read_yaml(properties / "model" / f"{model}.yaml"))
         elif not model_class.__module__.startswith("recbole."):
             internal.update(read_yaml_beside(model_class))
-        dataset_file = properties / "dataset" / f"{dataset}.yaml"
-        if dataset_file.exists():
-            internal.update(read_yaml(dataset_file))
+        # A data set's settings, then those of this model on it (published, or tuned on validation).
+        for path in (
+            properties / "dataset" / f"{dataset}.yaml",
+            properties / "model" / model / f"{dataset}.yaml",
+        ):
+            if path.exists():
+                internal.update(read_yaml(path))
         self._check_keys(model, dataset)
 
     def _check_keys(self, model: str, dataset: str) -> None:

@@ -219,7 +219,7 @@ def test_origin_of_a_wrong_value_is_named(write: Write) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("LigtGCN", r"unknown model 'LigtGCN'\. Did you mean 'LightGCN'\? Ours: HeLLM,"),
+        ("LigtGCN", r"unknown model 'LigtGCN'\. Did you mean 'LightGCN'\? Ours: BM3,"),
         ("sasrec", r"unknown model 'sasrec'\. Did you mean 'SASRec'\?"),
         ("no_such_module:Model", r"cannot import module 'no_such_module'.*PYTHONPATH"),
         ("collections:Countr", r"module 'collections' has no class 'Countr'\. Did you mean"),
@@ -401,3 +401,25 @@ def test_settings_are_plain_json_and_can_be_read_back() -> None:
 
 def test_it_is_recboles_config() -> None:
     assert isinstance(config(), RecBoleConfig)
+
+
+SHIPPED = sorted((properties_dir() / "model").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_settings_of_a_model_on_a_dataset_change_only_keys_of_the_model(path: Path) -> None:
+    general = read_yaml(path.parent.with_suffix(".yaml"))
+    special = read_yaml(path)
+    assert special
+    for key, value in special.items():
+        assert key in general
+        assert general[key] != value, f"{key} is the model's default already"
+    found = config(path.parent.name, path.stem)
+    assert {key: found[key] for key in special} == special
+
+
+def test_settings_of_a_model_on_a_dataset_give_way_to_the_user_s() -> None:
+    assert config("SRGFormer", "sports")["global_weight"] == 0.6
+    assert config("SRGFormer", "baby")["global_weight"] == 0.1
+    found = config("SRGFormer", "sports", global_weight=0.5)
+    assert (found["global_weight"], found["local_weight"]) == (0.5, 0.4)

@@ -27,6 +27,9 @@ MODELS: dict[str, dict[str, Any]] = {
     "Pop": {},
     "SASRec": {"train_batch_size": 4096, "MAX_ITEM_LIST_LENGTH": 10, "inner_size": 32},
     "SASRecCausal": {},
+    "GRU4Rec": {"train_batch_size": 4096, "MAX_ITEM_LIST_LENGTH": 10},
+    "Caser": {"train_batch_size": 4096, "MAX_ITEM_LIST_LENGTH": 10},
+    "BERT4Rec": {"train_batch_size": 4096, "MAX_ITEM_LIST_LENGTH": 10, "inner_size": 32},
     "RecVAE": {},
     "RaCT": {"train_stage": "actor_pretrain", "pretrain_epochs": 1, "save_step": 1},
     "FM": {"eval_args.mode": "uni50", "metrics": ["Recall"]},
@@ -53,6 +56,19 @@ def test_pretrained_stage_of_a_recbole_model_is_taken_up(train: Train, work: Pat
     train("RaCT", train_stage="actor_pretrain", pretrain_epochs=1, save_step=1)
     (pretrained,) = (work / "saved").glob("RaCT-ml-100k-1.pth")
     record = train("RaCT", train_stage="finetune", pre_model_path=str(pretrained))
+    assert record.status == "finished" and len(record.epochs) == 1
+
+
+def test_s3rec_is_pretrained_and_finetuned(train: Train, work: Path) -> None:
+    settings = {
+        "train_batch_size": 4096,
+        "MAX_ITEM_LIST_LENGTH": 10,
+        "inner_size": 32,
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]},
+    }
+    train("S3Rec", train_stage="pretrain", pretrain_epochs=1, save_step=1, **settings)
+    pretrained = work / "saved" / "S3Rec-ml-100k-1.pth"
+    record = train("S3Rec", train_stage="finetune", pre_model_path=str(pretrained), **settings)
     assert record.status == "finished" and len(record.epochs) == 1
 
 

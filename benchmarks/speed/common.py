@@ -5,17 +5,20 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.quick_start import Split, load_split
@@ -44,14 +47,18 @@ _IN_TRAIN = 3  # of a user's, always for training
 
 
 def parse_arguments(description: str | None, **defaults: Any) -> argparse.Namespace:
-    """Read the command line that every benchmark has; ``defaults`` adds integer options."""
+    """Read the command line that every benchmark has; ``defaults`` adds options of its own."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data_path", type=Path, help="parent of data set folders; else generated")
     parser.add_argument("--dataset", nargs="+", help="names of data sets, or of sizes to generate")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of both sides")
     parser.add_argument("--output", type=Path, default=ROOT / "reports" / "speed")
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
+        if isinstance(value, bool):
+            parser.add_argument(f"--{name}", action="store_true", default=value)
+        else:
+            nargs = "+" if isinstance(value, list) else None
+            parser.add_argument(f"--{name}", type=int, nargs=nargs, default=value)
     arguments = parser.parse_args()
     if arguments.data_path and not arguments.dataset:
         parser.error("--data_path needs --dataset")
@@ -119,11 +126,17 @@ def _power_law(n_ids: int, total: int, exponent: float, rng: np.random.Generator
     return rng.permutation(n_ids)[ids]  # popularity says nothing about the id
 
 
-def write_dataset(parent: Path, name: str) -> dict[str, Any]:
-    """Write a generated data set of ``SIZES`` as atomic files; return the settings that read it."""
+def write_dataset(parent: Path, name: str, size: Size | None = None) -> dict[str, Any]:
+    """Write a generated data set as atomic files; return the settings that read it.
+
+    Args:
+        parent: where its folder goes.
+        name: of the data set.
+        size: None for that of this name in ``SIZES``.
+    """
     folder = parent / f"generated_{name}"
     folder.mkdir(parents=True)
-    for part, pairs in generate_interactions(SIZES[name]).items():
+    for part, pairs in generate_interactions(size or SIZES[name]).items():
         lines = "".join(f"u{user}\ti{item}\n" for user, item in pairs.tolist())
         text = "user_id:token\titem_id:token\n" + lines
         (folder / f"{folder.name}.{part}.inter").write_text(text, encoding="utf-8")
@@ -133,6 +146,23 @@ def write_dataset(parent: Path, name: str) -> dict[str, Any]:
         "benchmark_filename": ["train", "valid", "test"],
         "load_col": {"inter": ["user_id", "item_id"]},
     }
+
+
+def write_features(
+    folder: Path, n_items: int, dims: Mapping[str, int], seed: int = 0
+) -> dict[str, Any]:
+    """Write random features of a generated data set's items; return the settings that read them."""
+    rng = np.random.default_rng(seed)
+    for name, dim in dims.items():
+        file = folder / f"{name}.npy"
+        array = np.lib.format.open_memmap(file, "w+", dtype=np.float32, shape=(n_items, dim))
+        for start in range(0, n_items, 4096):
+            block = array[start : start + 4096]
+            block[:] = rng.standard_normal(block.shape, dtype=np.float32)
+        array.flush()
+    ids = "".join(f"i{item}\n" for item in range(n_items))
+    (folder / "item_ids.txt").write_text(ids, encoding="utf-8")
+    return {"modalities": {name: f"{name}.npy" for name in dims}}
 
 
 def data_settings(arguments: argparse.Namespace, folder: Path) -> Iterator[tuple[str, dict]]:
@@ -156,6 +186,49 @@ def make_split(config: Config) -> tuple[Split, dict[str, int]]:
     parts = {f"n_{name}": len(getattr(split, name)) for name in ("train", "valid", "test")}
     users, items = split.dataset.user_num - 1, split.dataset.item_num - 1
     return split, {"n_users": users, "n_items": items, **parts}
+
+
+# -- training ----------------------------------------------------------------------------------
+
+
+class First:
+    """The first ``n`` batches of a loader, as a loader."""
+
+    def __init__(self, loader: Any, n: int) -> None:
+        self.loader, self.n = loader, min(n, len(loader))
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self.loader), self.n)
+
+
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> Tensor:
+    """Learn from one batch; return its loss."""
+    optimizer.zero_grad()
+    loss = model.calculate_loss(batch)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+def reset_peak() -> int:
+    """Forget the peak so far and return 0; where that cannot be done, return the peak."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return 0
+
+
+def memory_now(field: str) -> int:
+    """Return one of this process's memory counters in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 # -- timing ------------------------------------------------------------------------------------
@@ -201,7 +274,8 @@ def alternate(
 class Report:
     """What one benchmark found; printed as Markdown and written to ``<output>/<name>.json``."""
 
-    def __init__(self, name: str, arguments: argparse.Namespace) -> None:
+    def __init__(self, name: str, arguments: argparse.Namespace, theirs: str = "RecBole") -> None:
+        self.theirs = theirs
         self.path = arguments.output / f"{name}.json"
         self.content: dict[str, Any] = {
             "benchmark": name,
@@ -209,7 +283,7 @@ class Report:
             "versions": {"python": platform.python_version()}
             | {package: importlib.metadata.version(package) for package in _PACKAGES},
             "threads": arguments.threads,
-            "options": {k: v for k, v in vars(arguments).items() if isinstance(v, int)},
+            "options": {k: v for k, v in vars(arguments).items() if isinstance(v, int | list)},
             "data": {},
             "checks": {},
             "rows": [],
@@ -279,7 +353,15 @@ class Report:
                     f"{target:g}" if target else "",
                 ]
             )
-        head = ["data", "what", "RecBole, s", "recbole-llm, s", "ratio", "CPU-time ratio", "target"]
+        head = [
+            "data",
+            "what",
+            f"{self.theirs}, s",
+            "recbole-llm, s",
+            "ratio",
+            "CPU-time ratio",
+            "target",
+        ]
         return markdown(head, lines)
 
 

@@ -3,11 +3,13 @@
 Each graph is checked against SciPy in float64, and then built in a process of its own, so that the
 peak is that graph's. The U x U and I x I matrices that the graphs stand for would take 5.1 and
 1.3 GB at Sports' size in float32.
+
+``--electronics`` measures instead the exact neighbours of as many items as Amazon Electronics has,
+in wide features of which there is room for no second copy.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,7 +26,9 @@ from common import (
     make_config,
     make_split,
     markdown,
+    memory_now,
     parse_arguments,
+    reset_peak,
     scratch,
     show_seconds,
     summary,
@@ -38,6 +42,8 @@ DIMS = (384, 64)  # widths of the generated modalities
 KNN_K = 5  # neighbours, the item itself included
 TARGET_S, TARGET_MB = 5.0, 300.0
 N_CHECKED = 300  # rows compared
+ELECTRONICS = 63_001, 4096, 10  # items, width, neighbours
+ELECTRONICS_MB = 2000.0  # target
 
 
 def load_inputs(folder: Path, graph: str) -> dict[str, object]:
@@ -134,7 +140,7 @@ def measure_here(graph: str, folder: Path, repeats: int) -> dict[str, object]:
     inputs = load_inputs(folder, graph)
     tiny = {"sizes": (50, 50), "user": np.arange(1, 50), "item": np.arange(1, 50)}
     build(graph, tiny | {"features": [torch.eye(50)]})  # what torch loads at its first call
-    before, peak_before = _memory("VmRSS"), _reset_peak()
+    before, peak_before = memory_now("VmRSS"), reset_peak()
     seconds, cpu_seconds = [], []
     for nth in range(repeats + 1):
         begin, cpu_begin = time.perf_counter(), time.process_time()
@@ -142,27 +148,58 @@ def measure_here(graph: str, folder: Path, repeats: int) -> dict[str, object]:
         seconds.append(time.perf_counter() - begin)
         cpu_seconds.append(time.process_time() - cpu_begin)
         if nth == 0:
-            peak = max(_memory("VmHWM"), peak_before) - before
-            held = _memory("VmRSS") - before
+            peak = max(memory_now("VmHWM"), peak_before) - before
+            held = memory_now("VmRSS") - before
         del kept
     cpu = statistics.median(cpu_seconds[1:])
     memory = {"peak_mb": peak / 1e6, "held_mb": held / 1e6}
     return {"seconds": seconds[1:], "cpu_seconds": cpu, **memory}
 
 
-def _reset_peak() -> int:
-    """Forget the peak so far and return 0; where that cannot be done, return the peak."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return 0
+def measure_electronics(n_items: int, dim: int, k: int) -> dict[str, float]:
+    """Find the neighbours in this fresh process; compare some rows with a float64 ranking."""
+    feature = torch.empty(n_items, dim)
+    generator = torch.Generator().manual_seed(0)
+    for block in feature.split(1024):
+        block.normal_(generator=generator)
+    knn_graph(torch.eye(50), 5)  # what torch loads at its first call
+    before, peak_before = memory_now("VmRSS"), reset_peak()
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    graph = knn_graph(feature, k, include_self=True)
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu_begin
+    peak = max(memory_now("VmHWM"), peak_before) - before
+
+    row = torch.arange(1, n_items)[:: max(1, n_items // N_CHECKED)]
+    unit = torch.nn.functional.normalize(feature[row].double())  # (R, F)
+    cosine = torch.cat(
+        [unit @ torch.nn.functional.normalize(b.double()).T for b in feature.split(1024)], dim=1
+    )
+    expected = cosine[:, 1:].topk(k).values  # (R, k), padding is nobody's neighbour
+    found = graph.similarity.view(n_items - 1, k)[row - 1]
+    gap = float((found - expected).abs().max())
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak / 1e6, "gap": gap}
 
 
-def _memory(field: str) -> int:
-    """Return one of this process's memory counters in bytes (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+def electronics(arguments: argparse.Namespace) -> None:
+    n_items = arguments.electronics_items
+    _, dim, k = ELECTRONICS
+    report = Report("graphs_electronics", arguments)
+    label = f"generated, {n_items:,} x {dim:,} float32"
+    report.data(label, {"n_items": n_items, "dim": dim, "k": k})
+    found = json.loads(_alone("--measure_electronics", n_items, dim, k, arguments.threads))
+    # measured and checked in the same process, so here the check comes last
+    report.check(f"largest difference of a neighbour's cosine, k = {k}", found.pop("gap"), 1e-5)
+    report.add(data=label, what="neighbours", target_mb=ELECTRONICS_MB, **found)
+    cells = f"{found['seconds']:.0f}", f"{found['cpu_seconds']:.0f}", f"**{found['peak_mb']:.0f}**"
+    head = ["data", "graph", "seconds", "CPU seconds", "peak above features, MB", "target"]
+    line = [label, f"{k} neighbours", *cells, f"< {ELECTRONICS_MB:.0f} MB"]
+    report.finish(markdown(head, [line]))
+
+
+def _alone(*arguments: object) -> str:
+    """Run this file in a process of its own; return what it prints."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def write_inputs(folder: Path, settings: dict, arguments: argparse.Namespace) -> dict[str, int]:
@@ -194,7 +231,17 @@ def main() -> None:
         torch.set_num_threads(int(threads))
         print(json.dumps(measure_here(graph, Path(folder), int(repeats))))
         return
-    arguments = parse_arguments(__doc__, repeats=3)
+    if sys.argv[1:2] == ["--measure_electronics"]:
+        n_items, dim, k, threads = map(int, sys.argv[2:])
+        torch.set_num_threads(threads)
+        print(json.dumps(measure_electronics(n_items, dim, k)))
+        return
+    arguments = parse_arguments(
+        __doc__, repeats=3, electronics=False, electronics_items=ELECTRONICS[0]
+    )
+    if arguments.electronics:
+        electronics(arguments)
+        return
     arguments.dataset = arguments.dataset or ["sports"]
     report = Report("graphs", arguments)
     lines = []
@@ -204,10 +251,8 @@ def main() -> None:
             check(report, folder)
             total, peak = np.zeros(2), 0.0  # wall, CPU
             for graph in GRAPHS:
-                command = [sys.executable, __file__, "--measure", graph, str(folder)]
-                command += [str(arguments.repeats), str(arguments.threads)]
-                output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-                found = json.loads(output)
+                options = folder, arguments.repeats, arguments.threads
+                found = json.loads(_alone("--measure", graph, *options))
                 seconds = summary(found.pop("seconds"))
                 report.add(data=label, what=graph, seconds=seconds, **found)
                 cpu, peak_mb = found["cpu_seconds"], found["peak_mb"]

@@ -6,13 +6,13 @@ RecBole's loaders and Trainer, and ours with ours. An epoch's time is measured o
 """
 
 import argparse
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from common import (
+    First,
     Report,
     alternate,
     data_settings,
@@ -47,19 +47,6 @@ class Side(NamedTuple):
     train: Any
     valid: Any
     valid_large: Any  # RecBole's loader with as many users a batch as ours
-
-
-class First:
-    """The first ``n`` batches of a loader, as a loader."""
-
-    def __init__(self, loader: Any, n: int) -> None:
-        self.loader, self.n = loader, min(n, len(loader))
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self.loader), self.n)
 
 
 def build(name: str, settings: dict[str, Any], split: Split) -> Side:

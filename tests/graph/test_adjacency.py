@@ -4,7 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.graph import bipartite_norm_adj, row_norm_matrix
+from recbole_llm.graph import (
+    KnnGraph,
+    bipartite_norm_adj,
+    knn_norm_adj,
+    norm_interactions,
+    row_norm_matrix,
+)
 
 N_USERS, N_ITEMS = 5, 4
 EDGES = st.lists(st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), max_size=25)
@@ -77,10 +83,61 @@ def test_renaming_ids_permutes_the_matrix(edges, user_name, item_name):
     assert torch.equal(after[node][:, node], before)
 
 
+@settings(max_examples=50, deadline=None)
+@given(EDGES)
+def test_norm_interactions_match_dense(edges):
+    user, item = columns(edges)
+    incidence = dense_incidence(user, item)
+    expected = np.zeros_like(incidence)
+    for u, i in zip(*incidence.nonzero(), strict=True):
+        expected[u, i] = 1 / np.sqrt(incidence[u].sum() * incidence[:, i].sum())
+    found = norm_interactions(user, item, N_USERS, N_ITEMS)
+    np.testing.assert_allclose(found.to_dense().numpy(), expected, rtol=1e-6)
+    assert found.dtype == torch.float32
+    assert len(found.values()) == incidence.sum()
+    whole = bipartite_norm_adj(user, item, N_USERS, N_ITEMS).to_dense()
+    assert torch.equal(found.to_dense(), whole[:N_USERS, N_USERS:])
+
+
+# 1 has itself and 2; 2 has itself, 1 (opposite) and 3; 4 has 1 (opposite); 0 and 3 have nobody
+NEIGHBOURS = KnnGraph(
+    torch.tensor([[1, 1, 2, 2, 2, 4], [1, 2, 2, 3, 1, 1]]),
+    torch.tensor([1.0, 0.5625, 1.0, 0.44, -0.5, -0.3]),
+)
+
+
+def test_hand_worked_knn_norm_adj_of_edges():
+    found = knn_norm_adj(NEIGHBOURS, 5, weighted=False).to_dense()
+    # row sums 2, 3 and 1; what leads to 3, whose row sum is 0, is 0 and not infinite
+    root2, root6 = 1 / np.sqrt(2), 1 / np.sqrt(6)
+    expected = np.zeros((5, 5))
+    expected[1, 1], expected[1, 2] = 1 / 2, root6
+    expected[2, 2], expected[2, 1] = 1 / 3, root6
+    expected[4, 1] = root2
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+def test_hand_worked_knn_norm_adj_of_similarities():
+    found = knn_norm_adj(NEIGHBOURS, 5, weighted=True).to_dense()
+    # negative ones are 0: row sums 1.5625 = 1.25^2, 1.44 = 1.2^2, and none of 4
+    expected = np.zeros((5, 5))
+    expected[1, 1], expected[1, 2] = 0.64, 0.5625 / (1.25 * 1.2)
+    expected[2, 2] = 1 / 1.44
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
+
+
+def test_knn_norm_adj_without_any_edge():
+    nobody = KnnGraph(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0))
+    for weighted in (False, True):
+        assert not knn_norm_adj(nobody, 3, weighted=weighted).to_dense().any()
+
+
 def test_bad_ids():
     with pytest.raises(ValueError, match=r"row must hold ids in \[0, 2\), got 2"):
         bipartite_norm_adj(np.array([2]), np.array([0]), 2, 3)
     with pytest.raises(ValueError, match=r"col must hold ids in \[0, 3\), got 3"):
         bipartite_norm_adj(np.array([0]), np.array([3]), 2, 3)
+    with pytest.raises(ValueError, match=r"col must hold ids in \[0, 3\), got 3"):
+        norm_interactions(np.array([0]), np.array([3]), 2, 3)
     with pytest.raises(ValueError, match="equally long"):
         row_norm_matrix(np.array([0]), np.array([1, 1]), 2, 2)

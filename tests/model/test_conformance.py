@@ -205,7 +205,10 @@ def test_a_batch_is_ranked_as_its_users_alone(toy, model):
 def test_renamed_ids_permute_the_scores(make_world, clicks, model):
     rows = clicks(parity=False)
     first, second = make_world("first"), make_world("second")
-    for world, its_rows in ((first, rows), (second, rows[::-1])):  # RecBole numbers ids as they come
+    for world, its_rows in (
+        (first, rows),
+        (second, rows[::-1]),
+    ):  # RecBole numbers ids as they come
         world.write(its_rows)
         world.add_random_modalities(2)
     # By time, so that both are split alike; the parameters below are carried across.
@@ -214,7 +217,9 @@ def test_renamed_ids_permute_the_scores(make_world, clicks, model):
     for field in ("user_id", "item_id"):
         names = bench.split.dataset.field2id_token[field]
         place = {token: i for i, token in enumerate(other.split.dataset.field2id_token[field])}
-        places[field] = torch.tensor([place[token] for token in names])  # other's id of each of ours
+        places[field] = torch.tensor(
+            [place[token] for token in names]
+        )  # other's id of each of ours
     users, items = places["user_id"], places["item_id"]
     assert (users != torch.arange(len(users))).any() and (items != torch.arange(len(items))).any()
 

@@ -1,0 +1,134 @@
+"""Purification, the views and their fusion against dense float64 numpy, node by node."""
+
+import numpy as np
+import pytest
+import torch
+from dense import (
+    affine,
+    assert_forward,
+    assert_loss_and_gradients,
+    assert_needs_modalities,
+    batch,
+    bipartite,
+    bpr,
+    by_degrees,
+    cosines_of,
+    features,
+    half_squares,
+    ids,
+    incidence,
+    mean_of_layers,
+    neighbours,
+    shaken,
+    sigmoid,
+    tables,
+    unit,
+    weights,
+    write_toy,
+)
+
+SETTINGS = {
+    "protocol": "loo",
+    "embedding_size": 6,
+    "n_layers": 2,
+    "n_item_layers": 2,
+    "knn_k": 4,
+    "cl_weight": 0.3,
+    "temperature": 0.4,
+    "reg_weight": 0.05,
+}
+
+
+@pytest.fixture
+def make(world):
+    write_toy(world)
+    return lambda **overrides: shaken(world.bench("MGCN", **{**SETTINGS, **overrides}))
+
+
+def views_in_numpy(w, bench):
+    """Return the behaviour view, the fused content view, and attention over modalities."""
+    interactions = incidence(bench)
+    n_users = len(interactions)
+    adjacency = bipartite(interactions)
+    behaviour = mean_of_layers(adjacency, tables(w), SETTINGS["n_layers"])
+    contents = {}
+    for name, feature in features(bench).items():
+        hidden = affine(w, f"project.{name}", feature)
+        item_h = w["item_embedding.weight"] * sigmoid(affine(w, f"purify.{name}.0", hidden))
+        graph = by_degrees(cosines_of(neighbours(feature, SETTINGS["knn_k"]), feature))
+        item_h = np.linalg.matrix_power(graph, SETTINGS["n_item_layers"]) @ item_h
+        contents[name] = np.concatenate([adjacency[:n_users, n_users:] @ item_h, item_h])
+
+    fused, attention = np.zeros_like(behaviour), []
+    for node in range(len(behaviour)):
+        rows = [content[node] for content in contents.values()]
+        score = [
+            np.exp(w["attention.2.weight"][0] @ np.tanh(affine(w, "attention.0", row)))
+            for row in rows
+        ]
+        attention.append(np.array(score) / sum(score))
+        common = sum(share * row for share, row in zip(attention[-1], rows, strict=True))
+        fused[node] = common
+        for name, row in zip(contents, rows, strict=True):
+            preference = sigmoid(affine(w, f"prefer.{name}.0", behaviour[node]))
+            fused[node] += preference * (row - common)
+    return behaviour, fused / (len(contents) + 1), np.array(attention)
+
+
+def loss_in_numpy(w, bench, interaction):
+    behaviour, fused, _ = views_in_numpy(w, bench)
+    out = behaviour + fused
+    user, pos, neg = ids(interaction)
+    n_users = bench.model.n_users
+    batch_rows = out[user], out[n_users + pos], out[n_users + neg]
+    loss = bpr(*batch_rows) + SETTINGS["reg_weight"] * half_squares(*batch_rows)
+    for nodes in (user, n_users + pos):
+        anchor, other = unit(fused[nodes]), unit(behaviour[nodes])
+        terms = []
+        for place, row in enumerate(anchor):
+            similarity = np.exp(other @ row / SETTINGS["temperature"])
+            terms.append(-np.log(similarity[place] / similarity.sum()))
+        loss += SETTINGS["cl_weight"] * np.mean(terms)
+    return loss
+
+
+@pytest.mark.parametrize("n_modalities", [1, 2, 3])
+def test_forward_equals_dense_numpy(make, world, n_modalities):
+    write_toy(world, n_modalities)
+    bench = make()
+    behaviour, fused, attention = views_in_numpy(weights(bench.model), bench)
+    for found, expected in zip(bench.model.views(), (behaviour, fused), strict=True):
+        np.testing.assert_allclose(found.detach().numpy(), expected, atol=3e-6)
+    assert_forward(bench, behaviour + fused)
+    np.testing.assert_allclose(attention.sum(axis=1), 1.0)
+    if n_modalities > 1:
+        assert attention.std(axis=0).min() > 1e-3  # nodes attend differently
+
+
+def test_loss_and_gradients_equal_dense_numpy(make):
+    bench = make()
+    interaction = batch(bench)
+    assert_loss_and_gradients(bench, interaction, lambda w: loss_in_numpy(w, bench, interaction))
+
+
+def test_one_modality_has_nothing_but_what_is_common(make, world):
+    # its attention is 1, so the preference has no part, and half of it is added
+    write_toy(world, 1)
+    model = make().model
+    before = model.views()[1]
+    with torch.no_grad():
+        for weight in [*model.prefer.parameters(), *model.attention.parameters()]:
+            weight.normal_()
+    torch.testing.assert_close(model.views()[1], before)
+
+
+def test_training_is_deterministic_as_evaluation_is(make):
+    bench = make()
+    model, interaction = bench.model.train(), batch(bench)
+    assert torch.equal(model.calculate_loss(interaction), model.calculate_loss(interaction))
+    for first, second in zip(model.train()(), model.eval()(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_no_modality_is_an_error_that_says_what_to_do(world):
+    assert_needs_modalities(world, "MGCN")
