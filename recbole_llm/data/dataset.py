@@ -12,6 +12,7 @@ from torch import Tensor
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import check_inter_files, inter_files
 from recbole_llm.data.modality import Items, fill_missing, load_modality, modality_files
+from recbole_llm.data.profile import UserProfiles, load_profiles
 
 
 class MultimodalDataset(Dataset):
@@ -32,6 +33,7 @@ class MultimodalDataset(Dataset):
         # Dicts, because RecBole's split copies the dataset shallowly: parts share what is in them.
         self._features: dict[str, Tensor] = {}
         self._n_missing: dict[str, int] = {}
+        self._profiles: dict[str, UserProfiles] = {}
         super().__init__(config)
 
     @property
@@ -75,6 +77,26 @@ class MultimodalDataset(Dataset):
         """
         self.modality(name)
         return self._n_missing[name]
+
+    def user_profile(self, folder: str) -> Tensor:
+        """Return the encoded profiles that ``recbole_llm reason`` wrote, by internal user id.
+
+        Returns:
+            (U, d) float32, row 0 (padding) and users without a profile zero.
+
+        Raises:
+            FileNotFoundError: the folder lacks a file of a finished profile set.
+            ValueError: its files do not fit together, or no user of this dataset is in them.
+        """
+        if folder not in self._profiles:
+            users = self.field2id_token[self.uid_field]
+            self._profiles[folder] = load_profiles(Path(folder), users)
+        return self._profiles[folder].feature
+
+    @property
+    def profile_sets(self) -> dict[str, UserProfiles]:
+        """Profile sets that were asked for so far, by folder."""
+        return dict(self._profiles)
 
     def source_files(self) -> list[Path]:
         """Return the files that make this dataset, those of its modalities included."""

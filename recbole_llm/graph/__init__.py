@@ -13,6 +13,7 @@ from recbole_llm.graph.adjacency import (
 from recbole_llm.graph.hypergraph import Hypergraph, i2i_hypergraph, u2u_hypergraph
 from recbole_llm.graph.knn import KnnGraph, knn_graph
 from recbole_llm.graph.pattern import EdgePattern
+from recbole_llm.graph.refine import cooccurrence_graph, refined_adj, semantic_graph
 from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.graph.segment import segment_mean, segment_softmax, segment_sum
 from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
@@ -22,13 +23,16 @@ __all__ = [
     "Hypergraph",
     "KnnGraph",
     "bipartite_norm_adj",
+    "cooccurrence_graph",
     "csr_matrix",
     "i2i_hypergraph",
     "knn_graph",
     "knn_norm_adj",
     "norm_interactions",
+    "refined_adj",
     "row_norm_matrix",
     "sample_edges",
+    "semantic_graph",
     "segment_mean",
     "segment_softmax",
     "segment_sum",

@@ -97,8 +97,23 @@ def knn_norm_adj(graph: KnnGraph, n_nodes: int, *, weighted: bool) -> Tensor:
     Returns:
         (V, V) float32 sparse CSR. Rows without neighbours are empty.
     """
-    source, target = graph.edge_index
     weight = graph.similarity.clamp(min=0.0) if weighted else torch.ones_like(graph.similarity)
+    source, target = graph.edge_index
+    return symmetric_norm(source, target, weight, n_nodes)
+
+
+def symmetric_norm(source: Tensor, target: Tensor, weight: Tensor, n_nodes: int) -> Tensor:
+    """Build D^-1/2 S D^-1/2 of a weighted graph S, with D the row sums of S.
+
+    Args:
+        source: (E,) int64 rows; edges given more than once add up.
+        target: (E,) int64 columns.
+        weight: (E,) float32 >= 0.
+        n_nodes: V.
+
+    Returns:
+        (V, V) float32 sparse CSR.
+    """
     degree = segment_sum(weight, source, n_nodes)  # (V,)
     scale = degree.rsqrt().masked_fill(degree == 0, 0.0)  # (V,)
     return csr_matrix(source, target, scale[source] * weight * scale[target], (n_nodes, n_nodes))

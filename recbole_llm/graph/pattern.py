@@ -50,7 +50,7 @@ class EdgePattern(nn.Module):
         degree = matrix.crow_indices().diff()
         buffers = {
             "crow": matrix.crow_indices(),
-            "row": torch.repeat_interleave(degree),
+            "row": torch.repeat_interleave(degree).long(),
             "col": matrix.col_indices().long(),
             "crow_t": transpose.crow_indices(),
             "order_t": transpose.values().long(),
@@ -69,7 +69,8 @@ class EdgePattern(nn.Module):
             left: (R, d).
             right: (C, d).
         """
-        return _EdgeDot.apply(self, left, right)
+        with torch.autocast(left.device.type, enabled=False):
+            return _EdgeDot.apply(self, _full(left), _full(right))
 
     def matmul(self, value: Tensor, dense: Tensor) -> Tensor:
         """Return the matrix with these values times ``dense``, (R, d); differentiable in both.
@@ -78,7 +79,8 @@ class EdgePattern(nn.Module):
             value: (E,) in the pattern's order.
             dense: (C, d).
         """
-        return _PatternMatmul.apply(self, value, dense)
+        with torch.autocast(dense.device.type, enabled=False):
+            return _PatternMatmul.apply(self, _full(value), _full(dense))
 
     def softmax(self, score: Tensor) -> Tensor:
         """Turn scores (E,) or (E, heads) into weights that sum to 1 in each row."""
@@ -119,6 +121,11 @@ class _PatternMatmul(torch.autograd.Function):
         value, dense = ctx.saved_tensors
         by_value = _sampled_dot(ctx.pattern, grad, dense)
         return None, by_value, _mm(ctx.pattern.transpose(value), grad)
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """Return half precision as float32: sparse products have no half-precision kernel on a CPU."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _sampled_dot(pattern: EdgePattern, left: Tensor, right: Tensor) -> Tensor:

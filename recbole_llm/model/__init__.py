@@ -21,6 +21,7 @@ MODELS = {
     "MGCN": "mgcn",
     "LGMRec": "lgmrec",
     "SRGFormer": "srgformer",
+    "MLLMRec": "mllmrec",
 }
 
 _RECBOLE_GROUPS = (

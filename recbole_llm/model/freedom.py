@@ -20,7 +20,7 @@ from recbole_llm.graph import bipartite_norm_adj, norm_interactions, sample_edge
 from recbole_llm.model.layer import (
     DotProductRecommender,
     FrozenFeatures,
-    item_knn_operator,
+    item_graph_operator,
     propagate_mean,
     rows,
     training_adjacency,
@@ -32,6 +32,7 @@ class FREEDOM(DotProductRecommender):
     """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width.
 
     Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
+    ``graph_refinement`` with its three keys (see ``item_graph_operator``),
     ``modality_weights``, ``edge_dropout``, ``reg_weight`` (lambda).
     """
 
@@ -51,7 +52,7 @@ class FREEDOM(DotProductRecommender):
         self.modality_weights = share_weights(config["modality_weights"], self.features.names)
         self.item_graphs = nn.ModuleDict(
             {
-                name: item_knn_operator(feature, config["knn_k"], weighted=False)
+                name: item_graph_operator(config, dataset, feature, weighted=False)
                 for name, feature in self.features.items()
             }
         )
@@ -112,9 +113,8 @@ def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
         ValueError: a weight is negative, or those given leave no room.
     """
     fixed = {name: float(given[name]) for name in names if name in (given or {})}
-    others = len(names) - len(fixed)
-    left = 1.0 - sum(fixed.values())
-    if min(fixed.values(), default=0.0) < 0 or (others and left < 0) or not (others or any(fixed)):
+    others, left = len(names) - len(fixed), 1.0 - sum(fixed.values())
+    if min(fixed.values(), default=0.0) < 0 or (others and left < 0):
         raise ValueError(
             f"modality_weights must be numbers >= 0 that add up to at most 1, got {dict(given)}."
         )

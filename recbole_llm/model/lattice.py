@@ -22,7 +22,7 @@ from recbole_llm.graph import EdgePattern, knn_graph, segment_sum
 from recbole_llm.model.layer import (
     DotProductRecommender,
     FrozenFeatures,
-    item_knn_operator,
+    item_graph_operator,
     propagate_mean,
     rows,
     training_adjacency,
@@ -34,6 +34,7 @@ class LATTICE(DotProductRecommender):
     """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width. E: kNN edges.
 
     Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
+    ``graph_refinement`` with its three keys (see ``item_graph_operator``),
     ``initial_weight`` (lambda), ``reg_weight``.
     """
 
@@ -53,7 +54,7 @@ class LATTICE(DotProductRecommender):
         self.importance = nn.Parameter(torch.zeros(len(self.features)))  # alpha_m before softmax
         self.initial_graphs = nn.ModuleDict(
             {
-                name: item_knn_operator(feature, self.knn_k, weighted=True)
+                name: item_graph_operator(config, dataset, feature, weighted=True)
                 for name, feature in self.features.items()
             }
         )

@@ -9,13 +9,17 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
+from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
 from recbole_llm.graph import (
     bipartite_norm_adj,
+    cooccurrence_graph,
     csr_matrix,
     knn_graph,
     knn_norm_adj,
+    refined_adj,
     row_norm_matrix,
+    semantic_graph,
     spmm,
     transpose_csr,
 )
@@ -160,14 +164,41 @@ def modality_names(model: str, dataset: MultimodalDataset) -> list[str]:
     return dataset.modality_names
 
 
-def item_knn_operator(feature: Tensor, k: int, *, weighted: bool) -> Operator:
-    """Return the frozen propagation over an item's ``k`` nearest items, itself the first of them.
+def item_graph_operator(
+    config: Config, dataset: MultimodalDataset, feature: Tensor, *, weighted: bool
+) -> Operator:
+    """Return the frozen propagation over an item-item graph of one modality.
 
-    Symmetric normalisation of 0/1 edges, or of cosines if ``weighted``. That an item is its own
-    neighbour is what the public code of LATTICE, FREEDOM and MGCN does; their papers do not say.
+    An item's ``knn_k`` nearest items, itself the first of them, under symmetric normalisation of
+    0/1 edges, or of cosines if ``weighted``. That an item is its own neighbour is what the public
+    code of LATTICE, FREEDOM and MGCN does; their papers do not say. With ``graph_refinement`` it is
+    MLLMRec's refined graph instead: ``semantic_k`` nearest items of a cosine of at least
+    ``similarity_threshold``, and ``cooccurrence_k`` items of the most similar training audience.
     """
-    graph = knn_graph(feature, k, include_self=True)
-    return Operator(knn_norm_adj(graph, len(feature), weighted=weighted))
+    refinement = [config[key] for key in ("semantic_k", "similarity_threshold", "cooccurrence_k")]
+    if not config["graph_refinement"]:
+        graph = knn_graph(feature, config["knn_k"], include_self=True)
+        return Operator(knn_norm_adj(graph, len(feature), weighted=weighted))
+    return Operator(refined_item_adj(dataset, feature, *refinement))
+
+
+def refined_item_adj(
+    dataset: MultimodalDataset,
+    feature: Tensor,
+    semantic_k: int,
+    threshold: float | None,
+    cooccurrence_k: int | None,
+) -> Tensor:
+    """Return MLLMRec's refined item-item graph (I, I), its eq. 7 to 11, of training interactions.
+
+    ``threshold`` None leaves out the denoising, ``cooccurrence_k`` None the shared audiences.
+    """
+    audience = None
+    if cooccurrence_k is not None:
+        edges = dataset.inter_matrix(form="coo")
+        n_users, n_items = dataset.user_num, dataset.item_num
+        audience = cooccurrence_graph(edges.row, edges.col, n_users, n_items, cooccurrence_k)
+    return refined_adj(semantic_graph(feature, semantic_k, threshold), audience, len(feature))
 
 
 class ModalityPropagation(nn.Module):

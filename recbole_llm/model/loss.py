@@ -70,8 +70,12 @@ def log_sum_exp_dot(query: Tensor, candidates: Tensor) -> Tensor:
         query: (B, d).
         candidates: (C, d).
     """
-    narrow = query.size(1) <= _NARROW
-    return (_LogSumExpDotByRows if narrow else _LogSumExpDot).apply(query, candidates)
+    function = _LogSumExpDotByRows if query.size(1) <= _NARROW else _LogSumExpDot
+    with torch.autocast(query.device.type, enabled=False):  # backward runs outside of it
+        query, candidates = (
+            x if x.dtype == torch.float64 else x.float() for x in (query, candidates)
+        )
+        return function.apply(query, candidates)
 
 
 _NARROW, _ROWS = 64, 64

@@ -20,7 +20,7 @@ from recbole_llm.model.layer import (
     DotProductRecommender,
     FrozenFeatures,
     Operator,
-    item_knn_operator,
+    item_graph_operator,
     propagate_mean,
     rows,
     training_adjacency,
@@ -32,6 +32,7 @@ class MGCN(DotProductRecommender):
     """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width.
 
     Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
+    ``graph_refinement`` with its three keys (see ``item_graph_operator``),
     ``cl_weight`` (lambda_C), ``temperature`` (tau), ``reg_weight``.
     """
 
@@ -56,7 +57,7 @@ class MGCN(DotProductRecommender):
         self.apply(xavier_uniform_initialization)
         self.item_graphs = nn.ModuleDict(
             {
-                name: item_knn_operator(feature, config["knn_k"], weighted=True)
+                name: item_graph_operator(config, dataset, feature, weighted=True)
                 for name, feature in self.features.items()
             }
         )

@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "MGCN": {"embedding_size": 16},
     "LGMRec": {"embedding_size": 16},
     "SRGFormer": {"embedding_size": 16},
+    "MLLMRec": {"embedding_size": 16},
     "HeLLM": {
         "prompt": "hellm_short",
         "pool_dim": 4,

@@ -35,7 +35,7 @@ def shaken(bench):
     with torch.no_grad():
         for weight in bench.model.parameters():
             if not weight.any():
-                weight.copy_(torch.randn(weight.shape, generator=generator) / 2)
+                weight.copy_(torch.randn(weight.shape, generator=generator) / 4)
     return bench
 
 

@@ -25,6 +25,7 @@ LEARN = {
     "MGCN": {"epochs": 30, "learning_rate": 0.02},
     "LGMRec": {"epochs": 30, "learning_rate": 0.02},
     "SRGFormer": {"epochs": 30, "learning_rate": 0.02},
+    "MLLMRec": {"epochs": 60, "learning_rate": 0.01},
     "HeLLM": {
         "epochs": 6,
         "learning_rate": 0.01,
@@ -253,6 +254,22 @@ def test_gradients_reach_every_trainable_weight(toy, model):
         if weight.requires_grad and (weight.grad is None or not weight.grad.any())
     ]
     assert not missed
+
+
+@every_model
+def test_trains_under_autocast(toy, model):
+    bench = toy.bench(model)
+    bench.model.train()
+    batch = bench.batches()[0]
+    torch.manual_seed(0)
+    expected = bench.model.calculate_loss(batch)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = bench.model.calculate_loss(batch)
+    loss.backward()
+    torch.testing.assert_close(loss.float(), expected, rtol=0.05, atol=0.05)
+    for name, weight in bench.model.named_parameters():
+        assert weight.grad is None or torch.isfinite(weight.grad).all(), name
 
 
 # ---- modalities

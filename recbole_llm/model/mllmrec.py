@@ -1,0 +1,138 @@
+"""MLLMRec: language-model profiles of users against items of a refined item-item graph.
+
+Reference: Y. Dang et al., "MLLMRec: A Preference Reasoning Paradigm with Graph Refinement for
+Multimodal Recommendation" (equation numbers below).
+The propagation of eq. 11 and 12 is over the encoder's frozen features, before any trained weight,
+so it is done once. The paper encodes one description an item; features of several modalities are
+set side by side, each row at unit length so that none outweighs the others. ``user_profile:
+random`` (w/o RS) trains one vector a user in place of H_U; the paper says only that the user
+representations are then randomly initialised.
+"""
+
+import torch
+import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.model.init import xavier_uniform_initialization
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llm.config import Config
+from recbole_llm.data import MultimodalDataset
+from recbole_llm.graph import row_norm_matrix, spmm
+from recbole_llm.model.layer import (
+    DotProductRecommender,
+    FrozenFeatures,
+    propagate_mean,
+    refined_item_adj,
+    rows,
+    training_adjacency,
+)
+from recbole_llm.model.loss import bpr_loss
+
+
+class MLLMRec(DotProductRecommender):
+    """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width. F: features.
+
+    Config keys: ``embedding_size`` (d), ``hidden_size`` (d_1), ``n_item_layers`` (L),
+    ``semantic_k`` (K_s), ``similarity_threshold`` (alpha), ``cooccurrence_k`` (K_c),
+    ``user_profile``, and the switches ``use_denoising`` ``use_enhancement`` ``use_gcn_ii``
+    (Table 3) and ``use_gcn_ui`` with ``n_layers`` (Table 2).
+    """
+
+    input_type = InputType.PAIRWISE
+    item_feature: Tensor  # (I, F) E_I*, eq. 12, frozen
+    user_feature: Tensor  # (U, F) E_U, eq. 13, frozen
+    norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
+
+    def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
+        super().__init__(config, dataset)
+        dim, hidden = config["embedding_size"], config["hidden_size"]
+        feature = side_by_side(FrozenFeatures("MLLMRec", dataset))  # (I, F) E_I
+        propagated = propagate_sum(refined_graph(config, dataset, feature), feature, config)
+        self.register_buffer("item_feature", propagated, persistent=False)
+        # an item bias b_2 adds the same to all of a user's scores: BPR and rankings never see it
+        self.item_mlp = projection(feature.size(1), hidden, dim, bias=False)
+        self.is_random = config["user_profile"] == "random"
+        if self.is_random:
+            self.user_embedding = nn.Embedding(self.n_users, dim)
+        else:
+            profile = user_profiles(config, dataset, feature)
+            self.register_buffer("user_feature", profile, persistent=False)
+            self.user_mlp = projection(profile.size(1), hidden, dim)
+        self.n_layers = config["n_layers"] * config["use_gcn_ui"]
+        if self.n_layers:
+            self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
+        self.apply(xavier_uniform_initialization)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """Return user (U, d) and item (I, d) embeddings H_U and H_I (eq. 14)."""
+        users = torch.arange(self.n_users, device=self.item_feature.device)
+        user_emb, item_emb = self.users(users), self.item_mlp(self.item_feature)
+        if self.n_layers:  # w/ GCN_UI
+            hidden = torch.cat([user_emb, item_emb])  # (N, d)
+            out = propagate_mean(self.norm_adj, hidden, self.n_layers)
+            user_emb, item_emb = out[: self.n_users], out[self.n_users :]
+        return user_emb, item_emb
+
+    def users(self, user: Tensor) -> Tensor:
+        """Return H_U of some users, (B, d)."""
+        if self.is_random:
+            return self.user_embedding(user)
+        return self.user_mlp(rows(self.user_feature, user))
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return BPR, a scalar averaged over B (eq. 15; the paper sums, the authors average)."""
+        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        if self.n_layers:
+            user_emb, item_emb = self()
+            user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
+        else:  # only the batch's rows are projected
+            user_e = self.users(user)
+            pos_e, neg_e = self.item_mlp(self.item_feature[torch.cat([pos, neg])]).chunk(2)
+        return bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
+
+
+def side_by_side(features: FrozenFeatures) -> Tensor:
+    """Return E_I (I, F): the only modality as it is, or several with unit rows side by side."""
+    parts = [feature for _, feature in features.items()]
+    return parts[0] if len(parts) == 1 else torch.cat([F.normalize(p, dim=-1) for p in parts], 1)
+
+
+def refined_graph(config: Config, dataset: MultimodalDataset, feature: Tensor) -> Tensor | None:
+    """Return the refined item-item graph (I, I) that the switches leave, or None (eq. 7 to 11)."""
+    k, alpha, k_c = (config[x] for x in ("semantic_k", "similarity_threshold", "cooccurrence_k"))
+    threshold = alpha if config["use_denoising"] else None
+    audience = k_c if config["use_enhancement"] else None
+    if not config["use_gcn_ii"]:
+        return None
+    return refined_item_adj(dataset, feature, k, threshold, audience)
+
+
+def propagate_sum(graph: Tensor | None, feature: Tensor, config: Config) -> Tensor:
+    """Return the sum of layers 0..L over the item-item graph, (I, F) (eq. 11, 12)."""
+    total = hidden = feature
+    if graph is None:
+        return total
+    for _ in range(config["n_item_layers"]):
+        hidden = spmm(graph, hidden)
+        total = total + hidden
+    return total
+
+
+def user_profiles(config: Config, dataset: MultimodalDataset, feature: Tensor) -> Tensor:
+    """Return E_U (U, F): encoded profiles, or the mean of the features of a user's training items.
+
+    Raises:
+        ValueError, FileNotFoundError: the folder of profiles is missing or malformed.
+    """
+    if config["user_profile"] != "mean":
+        return dataset.user_profile(config["user_profile"])
+    edges = dataset.inter_matrix(form="coo")
+    mean = row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
+    return spmm(mean, feature)
+
+
+def projection(n_features: int, hidden: int, dim: int, bias: bool = True) -> nn.Module:
+    """Return the MLP of eq. 14; ``bias`` is b_2."""
+    output = nn.Linear(hidden, dim, bias=bias)
+    return nn.Sequential(nn.Linear(n_features, hidden), nn.LeakyReLU(), output)
