@@ -99,8 +99,10 @@ def generate_interactions(size: Size, seed: int = 2020) -> dict[str, np.ndarray]
     user = _power_law(size.n_users, total, 0.4, rng)
     item = rng.permutation(_power_law(size.n_items, total, 0.6, rng))
     while True:  # a pair drawn twice changes its item with a random interaction's
-        _, first = np.unique(user * size.n_items + item, return_index=True)
-        again = np.setdiff1d(np.arange(total), first)
+        key = user * size.n_items + item
+        by_key = np.argsort(key, kind="stable")
+        key = key[by_key]
+        again = np.sort(by_key[1:][key[1:] == key[:-1]])
         if not len(again):
             break
         other = rng.permutation(total)[: len(again)]

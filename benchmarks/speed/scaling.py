@@ -62,8 +62,8 @@ def measure_here(name: str, settings: dict[str, Any], n_batches: int) -> dict[st
     init_seed(config["seed"], config["reproducibility"])
     begin = time.perf_counter()
     model = config.model_class(config, split.train)
-    optimizer = build_trainer(config, model).optimizer
     build_s = time.perf_counter() - begin
+    optimizer = build_trainer(config, model).optimizer
     model.train()
     begin = time.perf_counter()
     if hasattr(model, "begin_epoch"):
@@ -102,7 +102,7 @@ def show(name: str, found: dict[str, Any]) -> list[str]:
         f"**{found['step_s_per_million']:.3g}**",
         f"{found['step_cpu_s'] / n * 1e6:.3g}",
         f"{found['batches']:,}",
-        f"{found['epoch_s']:,.0f}",
+        f"{found['epoch_s']:,.0f}" if found["epoch_s"] >= 1000 else f"{found['epoch_s']:.3g}",
         f"{found['build_s']:.3g}",
         f"{found['peak_mb']:,.0f}",
         f"{found['held_before_mb']:,.0f}",
