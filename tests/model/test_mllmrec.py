@@ -1,0 +1,195 @@
+"""Eq. 6 to 15 against float64 numpy, every switch, and profiles from a folder."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from dense import (
+    assert_loss_and_gradients,
+    assert_needs_modalities,
+    batch,
+    bipartite,
+    features,
+    ids,
+    incidence,
+    shaken,
+    unit,
+    weights,
+    write_toy,
+)
+from recbole.data.interaction import Interaction
+
+SETTINGS = {
+    "protocol": "loo",
+    "embedding_size": 6,
+    "hidden_size": 7,
+    "semantic_k": 4,
+    "similarity_threshold": 0.2,
+    "cooccurrence_k": 2,
+}
+SWITCHES = [
+    {},
+    {"use_denoising": False},
+    {"use_enhancement": False},
+    {"use_gcn_ii": False},
+    {"n_item_layers": 2},
+    {"user_profile": "random"},
+    {"use_gcn_ui": True, "n_layers": 2},
+]
+
+
+@pytest.fixture
+def make(world):
+    write_toy(world)
+    return lambda **overrides: shaken(world.bench("MLLMRec", **{**SETTINGS, **overrides}))
+
+
+def refined(config, feature, interactions):
+    """N^-1/2 S* N^-1/2 of eq. 11, by loops."""
+    n = len(feature)
+    cosine = unit(feature) @ unit(feature).T
+    total = np.zeros((n, n))
+    usable = [i for i in range(1, n) if feature[i].any()]
+    for a in usable:
+        for b in sorted(usable, key=lambda b: -cosine[a, b])[: config["semantic_k"]]:
+            near = cosine[a, b] >= config["similarity_threshold"]
+            total[a, b] += near or not config["use_denoising"]
+    for a in range(n) if config["use_enhancement"] else []:
+        jaccard = np.zeros(n)
+        for b in range(n):
+            either = (interactions[:, a] + interactions[:, b] > 0).sum()
+            if a != b and either:
+                jaccard[b] = (interactions[:, a] * interactions[:, b]).sum() / either
+        for b in np.argsort(-jaccard, kind="stable")[: config["cooccurrence_k"]]:
+            total[a, b] += jaccard[b]
+    degree = total.sum(axis=1)
+    scale = np.array([1 / np.sqrt(d) if d else 0 for d in degree])
+    return scale[:, None] * total * scale
+
+
+def mlp(w, name, rows):
+    hidden = rows @ w[f"{name}.0.weight"].T + w[f"{name}.0.bias"]
+    hidden = np.where(hidden > 0, hidden, 0.01 * hidden)
+    return hidden @ w[f"{name}.2.weight"].T + w.get(f"{name}.2.bias", 0.0)
+
+
+def embeddings(w, bench):
+    config, interactions = bench.config, incidence(bench)
+    feature = np.concatenate([unit(x) for x in features(bench).values()], axis=1)
+    total = hidden = feature
+    if config["use_gcn_ii"]:
+        graph = refined(config, feature, interactions)
+        for _ in range(config["n_item_layers"]):
+            hidden = graph @ hidden
+            total = total + hidden
+    items = mlp(w, "item_mlp", total)
+    if config["user_profile"] == "random":
+        users = w["user_embedding.weight"]
+    else:
+        count = np.maximum(interactions.sum(axis=1, keepdims=True), 1)
+        users = mlp(w, "user_mlp", interactions @ feature / count)
+    if config["use_gcn_ui"]:
+        layers = [np.concatenate([users, items])]
+        for _ in range(config["n_layers"]):
+            layers.append(bipartite(interactions) @ layers[-1])
+        users, items = np.split(np.mean(layers, axis=0), [len(users)])
+    return users, items
+
+
+def loss_in_numpy(w, bench, interaction):
+    users, items = embeddings(w, bench)
+    user, pos, neg = ids(interaction)
+    margin = (users[user] * (items[pos] - items[neg])).sum(axis=1)
+    return np.log1p(np.exp(-margin)).mean()
+
+
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_scores_loss_and_gradients_equal_numpy(make, switches):
+    bench = make(**switches)
+    users, items = embeddings(weights(bench.model), bench)
+    every = Interaction({"user_id": torch.arange(bench.model.n_users)})
+    found = bench.model.eval().full_sort_predict(every).view(len(users), len(items))
+    np.testing.assert_allclose(found.detach().numpy(), users @ items.T, atol=1e-5)
+    rows = batch(bench)
+    assert_loss_and_gradients(bench, rows, lambda w: loss_in_numpy(w, bench, rows))
+
+
+def test_each_switch_changes_the_scores(make):
+    losses = []
+    for switches in SWITCHES:
+        torch.manual_seed(0)
+        losses.append(make(**switches).model.calculate_loss(batch(make())).item())
+    assert len(set(losses)) == len(losses)
+
+
+@pytest.fixture
+def profiles(tmp_path):
+    """A finished profile set of three of the five users, and of one that is unknown."""
+
+    def write(leaky=False, rows=4, ids=("u3", "u0", "someone", "u1"), report=True):
+        folder = tmp_path / "profiles"
+        folder.mkdir(exist_ok=True)
+        feature = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float16)
+        np.save(folder / "user_profile_feat.npy", feature)
+        (folder / "user_profile_ids.txt").write_text("\n".join(ids) + "\n")
+        if report:
+            (folder / "report.json").write_text(json.dumps({"leaky": leaky}))
+        return folder, feature
+
+    return write
+
+
+def test_profiles_are_aligned_to_the_users(make, profiles):
+    folder, feature = profiles()
+    bench = make(user_profile=str(folder))
+    place = {t: i for i, t in enumerate(bench.split.dataset.field2id_token["user_id"])}
+    expected = np.zeros((6, 3), dtype=np.float32)
+    for row, user in ((0, "u3"), (1, "u0"), (3, "u1")):
+        expected[place[user]] = feature[row]
+    np.testing.assert_array_equal(bench.model.user_feature.numpy(), expected)
+    (profile_set,) = bench.split.dataset.profile_sets.values()
+    assert profile_set.n_missing == 2 and not profile_set.is_leaky
+
+
+def test_a_leaky_profile_set_says_so(make, profiles):
+    bench = make(user_profile=str(profiles(leaky=True)[0]))
+    assert next(iter(bench.split.dataset.profile_sets.values())).is_leaky
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"report": False}, FileNotFoundError, "report.json does not exist"),
+        ({"rows": 3}, ValueError, "expected one row for each of the 4 lines"),
+        ({"ids": ("u0", "u0", "u1", "u2")}, ValueError, "must differ from each other"),
+        ({"ids": ("a", "b", "c", "d")}, ValueError, "none of the 5 users of this dataset"),
+    ],
+)
+def test_bad_profile_sets(make, profiles, wrong, error, message):
+    folder, _ = profiles(**wrong)
+    with pytest.raises(error, match=message):
+        make(user_profile=str(folder))
+
+
+def test_needs_modalities(world):
+    assert_needs_modalities(world, "MLLMRec")
+
+
+@pytest.mark.parametrize("model", ["FREEDOM", "LATTICE", "MGCN"])
+def test_refined_graph_takes_the_place_of_the_neighbours(world, model):
+    write_toy(world)
+    settings = {"protocol": "loo", "embedding_size": 6, "semantic_k": 4, "cooccurrence_k": 2}
+    settings |= {"similarity_threshold": 0.2, "knn_k": 4}
+    bench = world.bench(model, graph_refinement=True, **settings)
+    config = {**settings, "use_denoising": True, "use_enhancement": True}
+    graphs = getattr(bench.model, "initial_graphs", None) or bench.model.item_graphs
+    for name, feature in features(bench).items():
+        expected = refined(config, feature, incidence(bench))
+        found = graphs[name].matrix.to_dense().numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    torch.manual_seed(0)
+    loss = bench.model.calculate_loss(batch(bench))
+    torch.manual_seed(0)
+    plain = world.bench(model, **settings)
+    assert loss != plain.model.calculate_loss(batch(bench))
