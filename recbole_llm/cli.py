@@ -47,7 +47,7 @@ def run_recbole(argv: Sequence[str] | None = None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``recbole_llm``: ``verify`` and ``run``; exit status as ``run_recbole``."""
+    """Run ``recbole_llm`` and its sub-commands; exit status as ``run_recbole``."""
     return _guarded(_tool_command, list(sys.argv[1:] if argv is None else argv))
 
 
@@ -147,6 +147,8 @@ def summary(record: "RunRecord") -> str:
         if "test" in stage.metrics
     ]
     title = f"{record.model} on {record.dataset} ({record.protocol}, seed {record.seed})"
+    if any(it["leaky"] for it in record.data.get("user_profiles", {}).values()):
+        title += "  LEAKY: its user profiles were written from held-out interactions too"
     rows = [
         (
             stage.name,
@@ -185,12 +187,34 @@ def _tool_command(argv: list[str]) -> int:
     )
     verifier.add_argument("run", help="a run's folder or record.json")
     verifier.add_argument("--data_path", help="where the data is now, if it has moved")
+    plotter = commands.add_parser(
+        "plot-embeddings",
+        help="draw how finished runs spread their users (t-SNE, densities)",
+        allow_abbrev=False,
+    )
+    plotter.add_argument("runs", nargs="+", help="folders of finished runs, or record.json files")
+    plotter.add_argument("--output", default="reports/embeddings", help="folder for the figure")
+    plotter.add_argument("--n_users", type=int, default=500, help="users drawn at random")
+    plotter.add_argument("--seed", type=int, default=2020, help="of the draw and of t-SNE")
+    plotter.add_argument("--data_path", help="where the data is now, if it has moved")
     if argv[:1] == ["run"]:
         return _run_command(argv[1:])
     arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING)
+    if arguments.command == "plot-embeddings":
+        from recbole_llm.report.embeddings import plot_embeddings
+
+        files = plot_embeddings(
+            arguments.runs,
+            arguments.output,
+            arguments.n_users,
+            arguments.seed,
+            arguments.data_path,
+        )
+        print("\n".join(map(str, files)))
+        return 0
     from recbole_llm.verify import verify
 
-    logging.basicConfig(level=logging.WARNING)
     report = verify(arguments.run, arguments.data_path)
     print(report.text)
     return 0 if report.agrees else 1

@@ -166,6 +166,10 @@ def evaluate(
         }
         for name in getattr(split.dataset, "loaded_modalities", [])
     }
+    record.data["user_profiles"] = {
+        folder: {"sha256": it.sha256, "missing_users": it.n_missing, "leaky": it.is_leaky}
+        for folder, it in getattr(split.dataset, "profile_sets", {}).items()
+    }
     logger.info("best valid : %s", record.metrics.get("valid"))
     logger.info("test result: %s", record.metrics.get("test"))
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import recbole_llm
+from recbole_llm.cli import summary
 from recbole_llm.record import RunRecord
 from recbole_llm.trainer.checkpoint import load_checkpoint
 
@@ -238,3 +240,25 @@ def test_a_users_own_model_in_a_process_of_its_own(cli: Any, small_ml100k: Path)
         assert any(row.startswith(part) and line in row for row in out.splitlines())
     assert f"record: {record.folder}/record.json" in out
     assert (cli.work / record.files["log"]).read_text().count("training") >= 2
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_record_and_summary_name_a_profile_set_and_whether_it_leaks(
+    train: Train, work: Path, leaky: bool
+) -> None:
+    folder = work / "profiles"
+    folder.mkdir()
+    np.save(folder / "user_profile_feat.npy", np.eye(100, 4, dtype=np.float32))
+    (folder / "user_profile_ids.txt").write_text("".join(f"{i}\n" for i in range(1, 101)))
+    (folder / "report.json").write_text(json.dumps({"leaky": leaky}))
+    load_col = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+    record = train(
+        "MLLMRec",
+        user_profile=str(folder),
+        modalities={"genre": {"multi_hot": "class"}},
+        load_col=load_col,
+    )
+    (found,) = record.data["user_profiles"].values()
+    assert found["leaky"] is leaky and len(found["sha256"]) == 64
+    assert found["missing_users"] == 116  # rows of the identity beyond the fourth are zero
+    assert ("LEAKY" in summary(record)) is leaky

@@ -1,0 +1,84 @@
+"""The figure of user representations, and bringing a finished run back for it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_llm.record import RunRecord
+from recbole_llm.reload import load_run
+from recbole_llm.report.embeddings import angle_density, plot_embeddings, user_map
+
+Train = Callable[..., RunRecord]
+
+
+def test_angle_density_is_a_density_on_the_circle() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 2)) + [0.8, 0]  # most lie towards angle 0
+    angles = np.linspace(-np.pi, np.pi, 2001)
+    density = angle_density(points, angles)
+    assert np.trapezoid(density, angles) == pytest.approx(1, abs=1e-3)
+    assert density[0] == pytest.approx(density[-1])
+    assert density[1000] > 2 * density[0]
+
+
+def test_a_run_comes_back_with_its_scores(train: Train, work: Path, small_ml100k: Path) -> None:
+    record = train("LightGCN", epochs=2, save_topk=20)
+    loaded = load_run(work / record.folder)
+    line = json.loads((work / record.folder / "topk-test.jsonl").read_text().splitlines()[0])
+    dataset = loaded.split.dataset
+    user = dataset.token2id("user_id", line["user"])
+    user_emb, item_emb = loaded.model.embeddings()
+    scores = item_emb @ user_emb[user]
+    items = [dataset.token2id("item_id", token) for token in line["items"]]
+    torch.testing.assert_close(scores[items], torch.tensor(line["scores"]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_without_negative_samples_comes_back(train: Train, work: Path) -> None:
+    modalities = {"genre": {"multi_hot": "class"}}
+    load_col = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+    record = train("BM3", epochs=1, modalities=modalities, load_col=load_col)
+    assert load_run(work / record.folder).config["train_neg_sample_args"]["distribution"] == "none"
+
+
+def test_figure_is_written_and_repeatable(train: Train, work: Path) -> None:
+    runs = [train(model, epochs=1).folder for model in ("LightGCN", "LightGCN")]
+    files = plot_embeddings(runs, work / "figure", n_users=40)
+    assert [path.suffix for path in files] == [".pdf", ".png", ".csv"]
+    assert all(path.stat().st_size > 500 for path in files)
+    first, second = (user_map(runs[0], 40, seed=1).points for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (40, 2) and np.linalg.norm(first, axis=1).max() == pytest.approx(1)
+
+
+def test_what_cannot_be_drawn(train: Train, work: Path) -> None:
+    record = train("EASE")
+    with pytest.raises(ValueError, match="EASE does not rank by user embeddings"):
+        plot_embeddings([record.folder], work)
+    record = train("LightGCN")
+    with pytest.raises(ValueError, match="t-SNE needs at least 5 users, got 3"):
+        plot_embeddings([record.folder], work, n_users=3)
+    (work / record.files["checkpoint"]).unlink()
+    with pytest.raises(FileNotFoundError, match="its checkpoint .* is not there"):
+        load_run(record.folder)
+    changed = RunRecord.load(record.folder)
+    changed.config["n_layers"] = "two"
+    changed.save()
+    with pytest.raises(ValueError, match="n_layers must be a number"):
+        load_run(record.folder)
+    changed.status = "failed"
+    changed.save()
+    with pytest.raises(ValueError, match="only a finished run can be loaded"):
+        load_run(record.folder)
+
+
+def test_command_line(train: Train, cli: Callable, work: Path) -> None:
+    record = train("LightGCN")
+    done = cli("plot-embeddings", record.folder, "--n_users=20", program="recbole_llm")
+    assert done.returncode == 0, done.stderr
+    assert (work / "reports/embeddings/user-embeddings.png").is_file()
+    done = cli("plot-embeddings", "runs/none", program="recbole_llm")
+    assert done.returncode == 2 and "runs/none" in done.stderr
