@@ -135,6 +135,34 @@ def fill_missing(name: str, feature: Feature, items: Items) -> int:
     return int(missing.size)
 
 
+def scale(name: str, feature: Feature, items: Items) -> None:
+    """Apply ``modality_scaling`` to the items that have a feature, in place; zero rows stay zero.
+
+    ``none`` leaves features as they are, ``l2`` brings each item's to length 1, ``standard`` each
+    column to mean 0 and standard deviation 1 over the items. Features with a large common part (all
+    columns positive, say) make every item near to every other; ``standard`` takes it out.
+
+    Raises:
+        ValueError: the setting is unknown.
+    """
+    how = items.config["modality_scaling"] or "none"
+    if how not in ("none", "l2", "standard"):
+        raise ValueError(f"modality_scaling must be none, l2 or standard, got {how!r}.")
+    if how == "none":
+        return
+    there = feature.any(axis=1)
+    rows = feature[there]
+    if how == "l2":
+        norm = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+        feature[there] = rows / norm
+        return
+    mean = rows.mean(axis=0, dtype=np.float64)
+    deviation = rows.std(axis=0, dtype=np.float64)
+    # a constant column says nothing: it becomes zero
+    deviation[deviation <= 1e-6 * np.abs(mean)] = np.inf
+    feature[there] = (rows - mean) / deviation
+
+
 def _place(name: str, items: Items) -> str:
     return f"modality {name!r} of dataset {items.config['dataset']!r}"
 
