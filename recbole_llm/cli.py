@@ -47,7 +47,7 @@ def run_recbole(argv: Sequence[str] | None = None) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``recbole_llm``: ``verify`` and ``run``; exit status as ``run_recbole``."""
+    """Run ``recbole_llm`` (run, verify, reason, audit); exit status as ``run_recbole``."""
     return _guarded(_tool_command, list(sys.argv[1:] if argv is None else argv))
 
 
@@ -187,7 +187,17 @@ def _tool_command(argv: list[str]) -> int:
     verifier.add_argument("--data_path", help="where the data is now, if it has moved")
     if argv[:1] == ["run"]:
         return _run_command(argv[1:])
-    arguments = parser.parse_args(argv)
+    from recbole_llm.llm.reason import command as reasoning
+
+    reasoning.add_reason(commands)
+    reasoning.add_audit(commands)
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command == "reason":
+        return reasoning.reason(arguments, rest)
+    if arguments.command == "audit":
+        return reasoning.audit(arguments, rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     from recbole_llm.verify import verify
 
     logging.basicConfig(level=logging.WARNING)

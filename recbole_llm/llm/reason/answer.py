@@ -21,6 +21,9 @@ _REFUSAL = re.compile(
 )
 
 
+_SENTENCE_END = re.compile(r"""[^\W\d][.!?]["')]*$""")  # no "1." of a list
+
+
 class Decoding(NamedTuple):
     """How an answer is drawn: greedily at temperature 0, else seeded sampling."""
 
@@ -95,7 +98,7 @@ def flaw(answer: Answer, max_words: int) -> str | None:
 def trim(text: str, max_words: int) -> str:
     """Cut a text to whole sentences of at most ``max_words`` words, or else to so many words."""
     words = text.split()[:max_words]
-    ends = [n for n, word in enumerate(words, start=1) if word.rstrip("\"')").endswith((".", "!"))]
+    ends = [n for n, word in enumerate(words, start=1) if _SENTENCE_END.search(word)]
     return " ".join(words[: ends[-1]] if ends and ends[-1] > len(words) // 2 else words)
 
 

@@ -92,7 +92,9 @@ def ask_all(
     outcomes: dict[str, Outcome] = {}
     usage, begin = Usage(), time.monotonic()
     pending = list(questions)
-    with tqdm(total=len(questions), unit=unit, disable=not show_progress, dynamic_ncols=True) as bar:
+    with tqdm(
+        total=len(questions), unit=unit, disable=not show_progress, dynamic_ncols=True
+    ) as bar:
         for attempt in range(policy.retries + 1):
             if not pending:
                 break
@@ -115,7 +117,7 @@ def _attempt(
     policy: Policy,
     outcomes: dict[str, Outcome],
     usage: Usage,
-    bar: "tqdm[Any]",
+    bar: tqdm[Any],
 ) -> list[Question]:
     """Settle what one attempt can; returns the questions that need another."""
     decoding, again = policy.decoding.attempt(attempt), []

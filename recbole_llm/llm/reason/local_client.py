@@ -122,7 +122,10 @@ class LocalBackend:
         stops = torch.tensor(stops if isinstance(stops, list) else [stops])
         is_end = torch.isin(new, stops)
         length = torch.where(is_end.any(1), is_end.int().argmax(1), new.size(1))
-        texts = [tokenizer.decode(row[:n], skip_special_tokens=True) for row, n in zip(new, length)]
+        texts = [
+            tokenizer.decode(row[:n], skip_special_tokens=True)
+            for row, n in zip(new, length.tolist(), strict=True)
+        ]
         used = mask.sum(1).tolist()
         return [
             Answer(text.strip(), not ended, n_in, n_out)
@@ -136,7 +139,10 @@ class LocalBackend:
             texts = [_chat(processor, [{"role": "user", "content": r.prompt}]) for r in batch]
             special = getattr(processor, "chat_template", None) is None  # a template has its own
             return processor(
-                texts, return_tensors="pt", padding=True, add_special_tokens=special,
+                texts,
+                return_tensors="pt",
+                padding=True,
+                add_special_tokens=special,
                 return_token_type_ids=False,
             )
         from PIL import Image
@@ -177,8 +183,8 @@ class LocalBackend:
     def _load(self) -> tuple[Any, Any]:
         """Read the weights and the tokenizer (or processor), once."""
         if self._loaded is None:
-            kind = AutoModelForImageTextToText if self.sees_images else AutoModelForCausalLM
-            reader = AutoProcessor if self.sees_images else AutoTokenizer
+            kind: Any = AutoModelForImageTextToText if self.sees_images else AutoModelForCausalLM
+            reader: Any = AutoProcessor if self.sees_images else AutoTokenizer
             where = self.files.folder
             try:
                 processor = reader.from_pretrained(where)
