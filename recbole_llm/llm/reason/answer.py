@@ -67,9 +67,13 @@ class Answer(NamedTuple):
 
 
 class NoAnswer(NamedTuple):
-    """Why a request came back without an answer, after all retries of the transport."""
+    """Why a request came back without an answer, after all retries of the transport.
+
+    ``is_unreachable`` says that no connection was made at all.
+    """
 
     reason: str
+    is_unreachable: bool = False
 
 
 class Backend(Protocol):

@@ -132,16 +132,19 @@ class OpenAIBackend:
         # Daemons: Ctrl-C must not wait for a server that takes its time.
         for _ in range(min(self.transport.concurrency, len(requests))):
             threading.Thread(target=work, daemon=True).start()
-        unanswered = 0
+        unanswered, is_down = 0, True
         try:
-            for _ in requests:
+            for number in range(1, len(requests) + 1):
                 request, reply = done.get()
                 if isinstance(reply, Exception):
                     raise reply
                 unanswered = unanswered + 1 if isinstance(reply, NoAnswer) else 0
+                is_down = is_down and isinstance(reply, NoAnswer) and reply.is_unreachable
                 yield request, reply
-                if unanswered >= max(5, 2 * self.transport.concurrency):
-                    assert isinstance(reply, NoAnswer)
+                if isinstance(reply, NoAnswer) and (
+                    unanswered >= max(5, 2 * self.transport.concurrency)
+                    or (is_down and number == len(requests))
+                ):
                     raise ConnectionError(
                         f"{unanswered} requests in a row got no answer from {self.base_url} "
                         f"(last: {reply.reason}). Is the server up? Answers so far are kept; the "
@@ -154,13 +157,14 @@ class OpenAIBackend:
         """Ask until there is an answer, an error that no retry mends, or no try left."""
         import openai
 
-        transport, reason = self.transport, ""
+        transport, reason, is_unreachable = self.transport, "", False
         for attempt in range(transport.retries + 1):
             limiter.acquire()
             if stop.is_set():
                 return NoAnswer("stopped")
             # Doubled each time, and random: requests refused together must not return together.
             wait = min(60.0, transport.backoff_s * 2**attempt) * random.uniform(0.5, 1.0)
+            is_unreachable = False
             try:
                 return self._ask_once(request)
             except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
@@ -186,12 +190,12 @@ class OpenAIBackend:
             except openai.APITimeoutError:
                 reason = f"no answer within {transport.timeout_s:g} s"
             except openai.APIConnectionError as error:
-                reason = f"connection failed: {error.__cause__ or error}"
+                reason, is_unreachable = f"connection failed: {error.__cause__ or error}", True
             except _MalformedError as error:
                 reason = f"malformed response: {error}"
             if attempt < transport.retries:
                 stop.wait(wait)
-        return NoAnswer(f"{reason} (after {transport.retries + 1} tries)")
+        return NoAnswer(f"{reason} (after {transport.retries + 1} tries)", is_unreachable)
 
     def _ask_once(self, request: Request) -> Answer:
         content: Any = request.prompt
