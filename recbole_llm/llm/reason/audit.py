@@ -87,10 +87,9 @@ def audit(folder_path: Path, report: Mapping[str, Any], config: "Config", split:
                     items=[texts.get(item, "") for item in line["items"]],
                 )
                 _check_prompt(user, line, prompt, store, counts, found)
-    for user in train.keys() - profiles.keys():
-        found.add("users without a prompt", user)
-    for user, line in profiles.items():
-        if user in train and not line["items"] and any(texts.get(i) for i in train[user]):
+    for user, items in train.items():
+        shown = profiles[user]["items"] if user in profiles else []
+        if not shown and any(texts.get(item) for item in items):
             found.add("users without a prompt", user)
     is_clean = not found.by_kind
     mark = " [LEAKY]" if report.get("leaky") else ""

@@ -153,7 +153,12 @@ def eyes(tmp_path_factory, tokenizer_folder):
         patch_size=14,
     )
     torch.manual_seed(0)
-    config = LlavaConfig(vision, text_config(), image_token_index=2, tie_word_embeddings=True)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=text_config(),
+        image_token_index=2,
+        tie_word_embeddings=True,
+    )
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     size = {"height": 28, "width": 28}
     processor = LlavaProcessor(
