@@ -199,22 +199,36 @@ def _tool_command(argv: list[str]) -> int:
     plotter.add_argument("--data_path", help="where the data is now, if it has moved")
     if argv[:1] == ["run"]:
         return _run_command(argv[1:])
-    arguments = parser.parse_args(argv)
+    from recbole_llm.llm.reason import command as reasoning
+
+    reasoning.add_reason(commands)
+    reasoning.add_audit(commands)
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command == "reason":
+        return reasoning.reason(arguments, rest)
+    if arguments.command == "audit":
+        return reasoning.audit(arguments, rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     logging.basicConfig(level=logging.WARNING)
     if arguments.command == "plot-embeddings":
-        from recbole_llm.report.embeddings import plot_embeddings
-
-        files = plot_embeddings(
-            arguments.runs,
-            arguments.output,
-            arguments.n_users,
-            arguments.seed,
-            arguments.data_path,
-        )
-        print("\n".join(map(str, files)))
-        return 0
+        return _plot_embeddings(arguments)
     from recbole_llm.verify import verify
 
     report = verify(arguments.run, arguments.data_path)
     print(report.text)
     return 0 if report.agrees else 1
+
+
+def _plot_embeddings(arguments: argparse.Namespace) -> int:
+    from recbole_llm.report.embeddings import plot_embeddings
+
+    files = plot_embeddings(
+        arguments.runs,
+        arguments.output,
+        arguments.n_users,
+        arguments.seed,
+        arguments.data_path,
+    )
+    print("\n".join(map(str, files)))
+    return 0
