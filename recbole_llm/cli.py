@@ -175,6 +175,26 @@ def _values(metrics: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
+def run_sweep(argv: Sequence[str] | None = None) -> int:
+    """Run ``recbole_llm sweep``; exit status as ``run_recbole``."""
+    return main(["sweep", *(sys.argv[1:] if argv is None else argv)])
+
+
+def _sweep_command(arguments: argparse.Namespace, rest: list[str]) -> int:
+    from recbole_llm.sweep.driver import sweep
+
+    options = vars(arguments) | {"overrides": parse_settings(rest)}
+    del options["command"]
+    try:
+        print(sweep(options.pop("spec"), **options))
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with the sweep", file=sys.stderr)
+        return 130
+    return 0
+
+
 def _tool_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="recbole_llm", description="Tools around run_recbole.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -197,8 +217,23 @@ def _tool_command(argv: list[str]) -> int:
     plotter.add_argument("--n_users", type=int, default=500, help="users drawn at random")
     plotter.add_argument("--seed", type=int, default=2020, help="of the draw and of t-SNE")
     plotter.add_argument("--data_path", help="where the data is now, if it has moved")
+    sweeper = commands.add_parser(
+        "sweep",
+        help="tune and train all that a spec names; the same command on other machines helps",
+        allow_abbrev=False,
+    )
+    sweeper.add_argument("spec", help="YAML file, e.g. benchmarks/hellm/fig4.yaml")
+    sweeper.add_argument("--profile", help="a profile of the spec, e.g. small; else as it stands")
+    sweeper.add_argument("--storage", help="sqlite:///FILE, postgresql://... or a journal file")
+    sweeper.add_argument("--workers", type=int, default=1, help="processes on this machine")
+    sweeper.add_argument("--study-name", help="prefix of the studies' names; else the spec's")
+    sweeper.add_argument(
+        "--heartbeat_s", type=int, default=30, help="a silent worker is dead after twice as long"
+    )
     if argv[:1] == ["run"]:
         return _run_command(argv[1:])
+    if argv[:1] == ["sweep"]:
+        return _sweep_command(*parser.parse_known_args(argv))
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
     if arguments.command == "plot-embeddings":
