@@ -230,6 +230,17 @@ def _tool_command(argv: list[str]) -> int:
     sweeper.add_argument(
         "--heartbeat_s", type=int, default=30, help="a silent worker is dead after twice as long"
     )
+    reporter = commands.add_parser(
+        "report",
+        help="tables, figures and a page of a spec, from the records of its runs",
+        allow_abbrev=False,
+    )
+    reporter.add_argument("spec", help="YAML file that was swept")
+    reporter.add_argument("--profile", help="a profile of the spec; else the first with runs")
+    reporter.add_argument(
+        "--runs", nargs="+", default=["runs", "reports/runs"], help="folders of run records"
+    )
+    reporter.add_argument("--output", default="reports", help="parent of the report's folder")
     if argv[:1] == ["run"]:
         return _run_command(argv[1:])
     if argv[:1] == ["sweep"]:
@@ -246,6 +257,12 @@ def _tool_command(argv: list[str]) -> int:
             arguments.seed,
             arguments.data_path,
         )
+        print("\n".join(map(str, files)))
+        return 0
+    if arguments.command == "report":
+        from recbole_llm.report.build import report as write_report
+
+        files = write_report(arguments.spec, arguments.profile, arguments.runs, arguments.output)
         print("\n".join(map(str, files)))
         return 0
     from recbole_llm.verify import verify
