@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from recbole_llm.report.cells import Cells, Run, collect, profiles_with_runs, read_runs
 from recbole_llm.report.figures import draw
@@ -99,7 +100,9 @@ def _write(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> list[Pat
     return [*paths, *figures]
 
 
-def _figure(spec: Spec, cells: Cells, figure: dict, stem: Path) -> tuple[list[Path], list[str]]:  # type: ignore[type-arg]
+def _figure(
+    spec: Spec, cells: Cells, figure: dict[str, Any], stem: Path
+) -> tuple[list[Path], list[str]]:
     if figure["kind"] != "embeddings":
         return draw(spec, cells, figure, stem)
     from recbole_llm.report.embeddings import plot_embeddings
