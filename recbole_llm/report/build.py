@@ -10,7 +10,7 @@ from recbole_llm.report.figures import draw
 from recbole_llm.report.page import Page, to_html
 from recbole_llm.report.render import STAR_MEANS, has_star, tests_to_csv, to_csv, to_latex
 from recbole_llm.report.render import to_markdown as table_to_markdown
-from recbole_llm.report.table import Table, build_table
+from recbole_llm.report.table import Table, build_table, read_published
 from recbole_llm.sweep.spec import Spec, load_spec
 
 PlainTable = tuple[str, list[str], list[list[str]]]
@@ -63,7 +63,9 @@ def _write(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> list[Pat
         for it in spec.tables
         if it["kind"] == "metrics"
     ]
-    plain = [_cost_table(spec, cells) for it in spec.tables if it["kind"] == "cost"]
+    plain: list[PlainTable] = []
+    if any(it["kind"] == "cost" for it in spec.tables):
+        plain = [_cost_table(spec, cells), *_published_cost(spec)]
     figures: list[Path] = []
     for i, figure in enumerate(spec.figures, start=1):
         files, said = _figure(spec, cells, figure, folder / f"figure-{i}")
@@ -157,6 +159,18 @@ def _cost_table(spec: Spec, cells: Cells) -> PlainTable:
                     ]
                 )
     return "Cost of each stage", heads, rows
+
+
+def _published_cost(spec: Spec) -> list[PlainTable]:
+    """Return the paper's own table of costs, as it is printed there."""
+    said: list[str] = []
+    rows = read_published(spec, said)
+    if not rows:
+        return []
+    found = {(label, name): v for label, of in rows.items() for name, v in of.items()}
+    heads = list(next(iter(found.values())))
+    lines = [[name, label, *map(str, v.values())] for (label, name), v in found.items()]
+    return [(said[0], ["dataset", "model", *heads], lines)]
 
 
 def _points(spec: Spec, cells: Cells) -> str:

@@ -405,6 +405,16 @@ def test_bars_and_cost(spec: Any) -> None:
     assert "| beauty | Ours | no run |" in text
 
 
+def test_published_costs_are_shown_as_printed(spec: Any, work: Path) -> None:
+    folder = work / "benchmarks" / "published"
+    folder.mkdir(parents=True)
+    table = {"where": "Table 9", "columns": ["time"], "rows": {"X": {"beauty": ["2 h 57 min"]}}}
+    (folder / "own.yaml").write_text(yaml.safe_dump({"paper": "P", "tables": {"t": table}}))
+    report(spec(tables=[{"kind": "cost"}], published="own/t"))
+    text = Path("reports/t/report.md").read_text()
+    assert "## Published: P, Table 9." in text and "| beauty | X | 2 h 57 min |" in text
+
+
 def test_the_profile_with_runs_is_taken(spec: Any) -> None:
     small = {"profiles": {"small": {"seeds": [1]}, "tiny": {"seeds": [1]}}}
     run = add("BPR", 1, [0.2, 0.2])
