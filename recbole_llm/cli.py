@@ -180,21 +180,6 @@ def run_sweep(argv: Sequence[str] | None = None) -> int:
     return main(["sweep", *(sys.argv[1:] if argv is None else argv)])
 
 
-def _sweep_command(arguments: argparse.Namespace, rest: list[str]) -> int:
-    from recbole_llm.sweep.driver import sweep
-
-    options = vars(arguments) | {"overrides": parse_settings(rest)}
-    del options["command"]
-    try:
-        print(sweep(options.pop("spec"), **options))
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on with the sweep", file=sys.stderr)
-        return 130
-    return 0
-
-
 def _tool_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="recbole_llm", description="Tools around run_recbole.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -217,56 +202,46 @@ def _tool_command(argv: list[str]) -> int:
     plotter.add_argument("--n_users", type=int, default=500, help="users drawn at random")
     plotter.add_argument("--seed", type=int, default=2020, help="of the draw and of t-SNE")
     plotter.add_argument("--data_path", help="where the data is now, if it has moved")
-    sweeper = commands.add_parser(
-        "sweep",
-        help="tune and train all that a spec names; the same command on other machines helps",
-        allow_abbrev=False,
-    )
-    sweeper.add_argument("spec", help="YAML file, e.g. benchmarks/hellm/fig4.yaml")
-    sweeper.add_argument("--profile", help="a profile of the spec, e.g. small; else as it stands")
-    sweeper.add_argument("--storage", help="sqlite:///FILE, postgresql://... or a journal file")
-    sweeper.add_argument("--workers", type=int, default=1, help="processes on this machine")
-    sweeper.add_argument("--study-name", help="prefix of the studies' names; else the spec's")
-    sweeper.add_argument(
-        "--heartbeat_s", type=int, default=30, help="a silent worker is dead after twice as long"
-    )
-    reporter = commands.add_parser(
-        "report",
-        help="tables, figures and a page of a spec, from the records of its runs",
-        allow_abbrev=False,
-    )
-    reporter.add_argument("spec", help="YAML file that was swept")
-    reporter.add_argument("--profile", help="a profile of the spec; else the first with runs")
-    reporter.add_argument(
-        "--runs", nargs="+", default=["runs", "reports/runs"], help="folders of run records"
-    )
-    reporter.add_argument("--output", default="reports", help="parent of the report's folder")
     if argv[:1] == ["run"]:
         return _run_command(argv[1:])
-    if argv[:1] == ["sweep"]:
-        return _sweep_command(*parser.parse_known_args(argv))
-    arguments = parser.parse_args(argv)
+    from recbole_llm.llm.reason import command as reasoning
+    from recbole_llm.report import command as reporting
+    from recbole_llm.sweep import command as sweeping
+
+    reasoning.add_reason(commands)
+    reasoning.add_audit(commands)
+    sweeping.add_sweep(commands)
+    reporting.add_report(commands)
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command == "reason":
+        return reasoning.reason(arguments, rest)
+    if arguments.command == "audit":
+        return reasoning.audit(arguments, rest)
+    if arguments.command == "sweep":
+        return sweeping.sweep(arguments, parse_settings(rest))
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     logging.basicConfig(level=logging.WARNING)
     if arguments.command == "plot-embeddings":
-        from recbole_llm.report.embeddings import plot_embeddings
-
-        files = plot_embeddings(
-            arguments.runs,
-            arguments.output,
-            arguments.n_users,
-            arguments.seed,
-            arguments.data_path,
-        )
-        print("\n".join(map(str, files)))
-        return 0
+        return _plot_embeddings(arguments)
     if arguments.command == "report":
-        from recbole_llm.report.build import report as write_report
-
-        files = write_report(arguments.spec, arguments.profile, arguments.runs, arguments.output)
-        print("\n".join(map(str, files)))
-        return 0
+        return reporting.report(arguments)
     from recbole_llm.verify import verify
 
     report = verify(arguments.run, arguments.data_path)
     print(report.text)
     return 0 if report.agrees else 1
+
+
+def _plot_embeddings(arguments: argparse.Namespace) -> int:
+    from recbole_llm.report.embeddings import plot_embeddings
+
+    files = plot_embeddings(
+        arguments.runs,
+        arguments.output,
+        arguments.n_users,
+        arguments.seed,
+        arguments.data_path,
+    )
+    print("\n".join(map(str, files)))
+    return 0

@@ -25,6 +25,7 @@ from torch import nn
 from recbole_llm.config import Config
 from recbole_llm.data import FullRankLoader, MultimodalDataset, MultimodalSequentialDataset
 from recbole_llm.data.catalog import available_datasets
+from recbole_llm.data.profile import check_split
 from recbole_llm.model import suggest
 from recbole_llm.record import RunRecord, Stage, describe_data, find_unfinished, new_record
 from recbole_llm.trainer.harness import HarnessMixin
@@ -138,6 +139,8 @@ def _run(config: Config, record: RunRecord, resumed: bool, hooks: Hooks) -> None
                 f"Leave --resume out to start anew."
             )
         record.data = data
+        if config["user_profile"] not in (None, "mean", "random"):
+            check_split(Path(config["user_profile"]), data["split"])
         logger.info("%s", split.dataset)
     key = {"files": data["files"], "split": data["split"]}
     outputs: dict[str, StageOutput] | None = None

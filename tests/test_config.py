@@ -407,8 +407,9 @@ SHIPPED = sorted((properties_dir() / "model").glob("*/*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
-def test_settings_of_a_model_on_a_dataset_change_only_keys_of_the_model(path: Path) -> None:
-    general = read_yaml(path.parent.with_suffix(".yaml"))
+def test_settings_of_a_model_on_a_dataset_change_what_it_reads(path: Path) -> None:
+    general = read_yaml(properties_dir() / "overall.yaml")
+    general |= read_yaml(path.parent.with_suffix(".yaml"))
     special = read_yaml(path)
     assert special
     for key, value in special.items():

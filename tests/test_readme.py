@@ -2,9 +2,11 @@
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,24 +71,46 @@ def test_demo_goes_through_all_stages(tmp_path: Path) -> None:
     assert all(0 < stage["trainable"] <= stage["parameters"] for stage in record["stages"][1:4])
 
 
-def result_rows() -> list[tuple[list[str], str]]:
-    """Return the cells of every result row of the README that names a run record, and its id."""
+def result_rows() -> list[tuple[list[str], list[str]]]:
+    """Return the cells of every result row of the README that names run records, and their ids."""
     rows = []
     for line in README.splitlines():
-        match = re.search(r"\(reports/runs/([\w.-]+)\.json\)", line)
-        if match and line.startswith("|"):
-            rows.append(([cell.strip() for cell in line.strip("|").split("|")], match.group(1)))
+        runs = re.findall(r"\(reports/runs/([\w.-]+)\.json\)", line)
+        if runs and line.startswith("|"):
+            rows.append(([cell.strip() for cell in line.strip("|").split("|")], runs))
     return rows
 
 
-@pytest.mark.parametrize(("cells", "run_id"), result_rows())
-def test_results_are_those_of_the_records(cells: list[str], run_id: str) -> None:
-    record = json.loads((ROOT / "reports" / "runs" / f"{run_id}.json").read_text(encoding="utf-8"))
-    names = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
-    expected = [f"{record['metrics']['test'][name]:.4f}".lstrip("0") for name in names]
-    assert record["status"] == "finished"
-    assert record["model"] in cells[0]
-    assert cells[1:5] == expected
+def metrics_of(record: dict[str, Any], of: str) -> dict[str, float]:
+    """Return a run's test metrics, or those of the stage that ``of`` names."""
+    if "as a stage" not in of:
+        assert record["model"] in of
+        return record["metrics"]["test"]
+    stages = [stage for stage in record["stages"] if stage["metrics"]]
+    (stage,) = [s for s in stages if re.search(r"\((\w+)\)", s["name"]).group(1) in of]
+    return stage["metrics"]["test"]
+
+
+def short(value: float) -> str:
+    return f"{value:.4f}".lstrip("0")
+
+
+@pytest.mark.parametrize(("cells", "run_ids"), result_rows())
+def test_results_are_those_of_the_records(cells: list[str], run_ids: list[str]) -> None:
+    """One run's metrics, or the mean over seeds and the sample standard deviation."""
+    paths = [ROOT / "reports" / "runs" / f"{run_id}.json" for run_id in run_ids]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    assert all(record["status"] == "finished" for record in records)
+    seeds = [record["seed"] for record in records]
+    assert len(set(seeds)) == len(seeds)
+    metrics = [metrics_of(record, cells[0]) for record in records]
+    for cell, name in zip(
+        cells[1:5], ("recall@10", "recall@20", "ndcg@10", "ndcg@20"), strict=True
+    ):
+        values = [each[name] for each in metrics]
+        spread = f" ± {short(statistics.stdev(values))}" if len(values) > 1 else ""
+        assert cell == short(statistics.mean(values)) + spread
+    assert cells[5] == ", ".join(map(str, seeds))
 
 
 def test_there_are_results() -> None:

@@ -246,18 +246,24 @@ def test_a_users_own_model_in_a_process_of_its_own(cli: Any, small_ml100k: Path)
 def test_record_and_summary_name_a_profile_set_and_whether_it_leaks(
     train: Train, work: Path, leaky: bool
 ) -> None:
-    folder = work / "profiles"
+    folder, mark = work / "profiles", ".LEAKY" if leaky else ""
     folder.mkdir()
-    np.save(folder / "user_profile_feat.npy", np.eye(100, 4, dtype=np.float32))
-    (folder / "user_profile_ids.txt").write_text("".join(f"{i}\n" for i in range(1, 101)))
-    (folder / "report.json").write_text(json.dumps({"leaky": leaky}))
-    load_col = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
-    record = train(
-        "MLLMRec",
-        user_profile=str(folder),
-        modalities={"genre": {"multi_hot": "class"}},
-        load_col=load_col,
-    )
+    np.save(folder / f"user_profile_feat{mark}.npy", np.eye(100, 4, dtype=np.float32))
+    names = "".join(f"{i}\n" for i in range(1, 101))
+    (folder / f"user_profile_ids{mark}.txt").write_text(names)
+    settings = {
+        "user_profile": str(folder),
+        "modalities": {"genre": {"multi_hot": "class"}},
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]},
+    }
+    (folder / "report.json").write_text(json.dumps({"leaky": leaky, "split": "another"}))
+    with pytest.raises(ValueError, match="written for another split"):
+        train("MLLMRec", **settings)
+    split = train("FREEDOM", **{k: v for k, v in settings.items() if k != "user_profile"}).data[
+        "split"
+    ]
+    (folder / "report.json").write_text(json.dumps({"leaky": leaky, "split": split}))
+    record = train("MLLMRec", **settings)
     (found,) = record.data["user_profiles"].values()
     assert found["leaky"] is leaky and len(found["sha256"]) == 64
     assert found["missing_users"] == 116  # rows of the identity beyond the fourth are zero

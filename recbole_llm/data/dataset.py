@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import check_inter_files, inter_files
-from recbole_llm.data.modality import Items, fill_missing, load_modality, modality_files
+from recbole_llm.data.modality import Items, fill_missing, load_modality, modality_files, scale
 from recbole_llm.data.profile import UserProfiles, load_profiles
 
 
@@ -20,8 +20,8 @@ class MultimodalDataset(Dataset):
 
     Features are built when first asked for and kept; the parts of a split share them.
 
-    Config keys: ``modalities``, ``missing_modality``, ``cache_dir``, ``show_progress``, and
-    RecBole's of data and evaluation.
+    Config keys: ``modalities``, ``missing_modality``, ``modality_scaling``, ``cache_dir``,
+    ``show_progress``, and RecBole's of data and evaluation.
 
     Raises:
         FileNotFoundError: interaction files are missing. Nothing is ever downloaded.
@@ -67,6 +67,7 @@ class MultimodalDataset(Dataset):
             items = self._items()
             feature = load_modality(name, specs[name], items)
             self._n_missing[name] = fill_missing(name, feature, items)
+            scale(name, feature, items)
             self._features[name] = torch.from_numpy(feature)
         return self._features[name]
 

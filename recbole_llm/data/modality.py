@@ -135,6 +135,34 @@ def fill_missing(name: str, feature: Feature, items: Items) -> int:
     return int(missing.size)
 
 
+def scale(name: str, feature: Feature, items: Items) -> None:
+    """Apply ``modality_scaling`` to the items that have a feature, in place; zero rows stay zero.
+
+    ``none`` leaves features as they are, ``l2`` brings each item's to length 1, ``standard`` each
+    column to mean 0 and standard deviation 1 over the items. Features with a large common part (all
+    columns positive, say) make every item near to every other; ``standard`` takes it out.
+
+    Raises:
+        ValueError: the setting is unknown.
+    """
+    how = items.config["modality_scaling"] or "none"
+    if how not in ("none", "l2", "standard"):
+        raise ValueError(f"modality_scaling must be none, l2 or standard, got {how!r}.")
+    if how == "none":
+        return
+    there = feature.any(axis=1)
+    rows = feature[there]
+    if how == "l2":
+        norm = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+        feature[there] = rows / norm
+        return
+    mean = rows.mean(axis=0, dtype=np.float64)
+    deviation = rows.std(axis=0, dtype=np.float64)
+    # a constant column says nothing: it becomes zero
+    deviation[deviation <= 1e-6 * np.abs(mean)] = np.inf
+    feature[there] = (rows - mean) / deviation
+
+
 def _place(name: str, items: Items) -> str:
     return f"modality {name!r} of dataset {items.config['dataset']!r}"
 
@@ -161,7 +189,7 @@ def file_feature(parts: Mapping[str, Any], items: Items) -> Feature:
     """Read the items' rows of a ``.npy`` file; the rest of the file stays on disk."""
     path = items.folder / parts["file"]
     array = _open_npy(path)
-    row_ids, listed_in = _row_ids(items)
+    row_ids, listed_in = listed_rows(items)
     if len(array) != len(row_ids):
         unit = "line" if listed_in == items.ids_file else "row"
         raise ValueError(
@@ -212,7 +240,7 @@ def _open_npy(path: Path) -> NDArray[Any]:
     return array
 
 
-def _row_ids(items: Items) -> tuple[list[str], Path]:
+def listed_rows(items: Items) -> tuple[list[str], Path]:
     """Return the item token of each row of a feature file, and the file that says so."""
     if items.ids_file.is_file():
         return items.ids_file.read_text(encoding="utf-8").rstrip("\n").split("\n"), items.ids_file
@@ -226,12 +254,7 @@ def _row_ids(items: Items) -> tuple[list[str], Path]:
 
 def text_feature(parts: Mapping[str, Any], items: Items) -> Feature:
     """Encode the text of ``.item`` columns, joined by ", ", with a sentence encoder."""
-    frame = _cells(parts["text"], items)
-    separator = items.config["seq_separator"]
-    texts = [
-        ", ".join(filter(None, (" ".join(_words(cell, separator)) for cell in row)))
-        for row in frame.itertuples(index=False)
-    ]
+    texts = item_texts(parts["text"], items)
     # Each distinct text once, sorted: the cache then depends on no order of items or interactions.
     distinct = sorted(set(filter(None, texts)))
     if not distinct:
@@ -245,6 +268,19 @@ def text_feature(parts: Mapping[str, Any], items: Items) -> Feature:
         if text:
             feature[item] = vectors[row_of[text]]
     return feature
+
+
+def item_texts(columns: Sequence[str], items: Items) -> list[str]:
+    """Return each item's words in ``.item`` columns joined by ", ", padding left out.
+
+    An item without words, or that the file does not have, gets "".
+    """
+    frame = _cells(columns, items)
+    separator = items.config["seq_separator"]
+    return [
+        ", ".join(filter(None, (" ".join(_words(cell, separator)) for cell in row)))
+        for row in frame.itertuples(index=False)
+    ]
 
 
 def multi_hot_feature(parts: Mapping[str, Any], items: Items) -> Feature:

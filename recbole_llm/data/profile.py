@@ -5,14 +5,15 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-#: Rows of features, their users (one token a line), and what is known of their making.
-FEATURE_FILE, IDS_FILE, REPORT_FILE = "user_profile_feat.npy", "user_profile_ids.txt", "report.json"
+REPORT_FILE = "report.json"
+#: Between the name and the suffix of files made from held-out interactions.
+LEAKY = ".LEAKY"
 
 
 class UserProfiles(NamedTuple):
@@ -42,20 +43,21 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
         FileNotFoundError: a file is missing.
         ValueError: the files do not fit together, or no user is in them.
     """
-    for name in (FEATURE_FILE, IDS_FILE, REPORT_FILE):
-        if not (folder / name).is_file():
+    report = read_report(folder)
+    mark = LEAKY if report["leaky"] else ""
+    path, ids_path = folder / f"user_profile_feat{mark}.npy", folder / f"user_profile_ids{mark}.txt"
+    for file in (path, ids_path):
+        if not file.is_file():
             raise FileNotFoundError(
-                f"user_profile: {folder / name} does not exist. A finished profile set has it; "
-                f"`recbole_llm reason --dataset=NAME` writes one. Or set user_profile to mean "
-                f"or random."
+                f"user_profile: {file} does not exist. The stage `encode` of `recbole_llm reason` "
+                f"writes it."
             )
-    path = folder / FEATURE_FILE
     array = np.load(path, allow_pickle=False)
-    tokens = (folder / IDS_FILE).read_text(encoding="utf-8").splitlines()
+    tokens = ids_path.read_text(encoding="utf-8").splitlines()
     if array.ndim != 2 or len(array) != len(tokens) or len(set(tokens)) != len(tokens):
         raise ValueError(
             f"user_profile: {path} has shape {array.shape}, expected one row for each of the "
-            f"{len(tokens)} lines of {IDS_FILE}, which must differ from each other."
+            f"{len(tokens)} lines of {ids_path.name}, which must differ from each other."
         )
     if not np.isfinite(array).all():
         raise ValueError(f"user_profile: {path} holds NaN or infinity.")
@@ -66,13 +68,51 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
     if not found.size:
         raise ValueError(
             f"user_profile: none of the {len(users) - 1} users of this dataset is in "
-            f"{folder / IDS_FILE} (first here: {users[1]!r}, first there: {tokens[:1]})."
+            f"{ids_path} (first here: {users[1]!r}, first there: {tokens[:1]})."
         )
     feature[found + 1] = array[rows[found]]
     n_missing = int((~feature[1:].any(axis=1)).sum())
     if n_missing:
         message = "%s: %d of %d users have no profile and get zeros."
         logging.getLogger().warning(message, folder, n_missing, len(users) - 1)
-    report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     return UserProfiles(torch.from_numpy(feature), n_missing, bool(report["leaky"]), sha256)
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read what is known of a profile set's making: at least ``leaky`` and ``split``.
+
+    Raises:
+        FileNotFoundError: the folder has no report.
+        ValueError: the report is no JSON object with these keys.
+    """
+    path = folder / REPORT_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"user_profile: {path} does not exist. A finished profile set has it; "
+            f"`recbole_llm reason --dataset=NAME` writes one. Or set user_profile to mean or "
+            f"random."
+        )
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return {"leaky": bool(report["leaky"]), "split": str(report["split"]), **report}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"user_profile: {path} is damaged ({error!r}).") from error
+
+
+def check_split(folder: Path, split: str) -> None:
+    """Refuse profiles of another split: their prompts may hold what this one holds out.
+
+    Args:
+        folder: of the profile set.
+        split: fingerprint of the run's split, as ``describe_data`` gives it.
+
+    Raises:
+        ValueError: the profiles were written for another split.
+    """
+    if read_report(folder)["split"] != split:
+        raise ValueError(
+            f"user_profile: the profiles in {folder} were written for another split of the data, "
+            f"so that their prompts may hold interactions that are held out here. Write them with "
+            f"the run's --protocol and --seed, or run with theirs."
+        )

@@ -61,6 +61,17 @@ class Backbone(NamedTuple):
     shape: BackboneShape
 
 
+class ModelFiles(NamedTuple):
+    """Where a model is read from: ``kind`` and ``digest`` as ``source`` has them of a Backbone.
+
+    ``folder`` is in Hugging Face format, or an id of the hub.
+    """
+
+    kind: str
+    digest: str | None
+    folder: str
+
+
 def load_backbone(
     llm_path: str | Path,
     *,
@@ -98,20 +109,7 @@ def load_backbone(
     if load_in_4bit:
         _check_4bit()
     path = str(llm_path)
-    digest: str | None
-    gguf = _gguf_file(path)
-    if revision is not None and (gguf or Path(path).is_dir()):
-        raise ValueError(
-            f"revision={revision!r} needs a Hugging Face id, but llm_path={path!r} is local."
-        )
-    if gguf is not None:
-        kind, digest = "gguf", _sha256(gguf)
-        folder = str(_converted(gguf, digest, Path(cache_dir)))
-    elif Path(path).is_dir():
-        kind, digest, folder = "folder", _folder_fingerprint(Path(path)), path
-    else:
-        kind, digest, folder = "hub", _hub_commit(path, revision), path
-
+    kind, digest, folder = find_model(path, revision, cache_dir)
     options: dict[str, Any] = {"dtype": DTYPES.get(dtype, "auto")}
     if load_in_4bit:
         options |= _options_4bit(options["dtype"])
@@ -137,6 +135,27 @@ def load_backbone(
         "hash": digest,
     }
     return Backbone(model, tokenizer, source, shape)
+
+
+def find_model(
+    llm_path: str, revision: str | None = None, cache_dir: str | Path = "saved/cache"
+) -> ModelFiles:
+    """Find a model by alias, file, folder or id, and convert a GGUF file if that was not done yet.
+
+    Raises:
+        ValueError, OSError, ImportError: as ``load_backbone``.
+    """
+    gguf = _gguf_file(llm_path)
+    if revision is not None and (gguf or Path(llm_path).is_dir()):
+        raise ValueError(
+            f"revision={revision!r} needs a Hugging Face id, but llm_path={llm_path!r} is local."
+        )
+    if gguf is not None:
+        digest = _sha256(gguf)
+        return ModelFiles("gguf", digest, str(_converted(gguf, digest, Path(cache_dir))))
+    if Path(llm_path).is_dir():
+        return ModelFiles("folder", _folder_fingerprint(Path(llm_path)), llm_path)
+    return ModelFiles("hub", _hub_commit(llm_path, revision), llm_path)
 
 
 def backbone_shape(config: PreTrainedConfig, path: str = "the model") -> BackboneShape:

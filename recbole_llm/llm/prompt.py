@@ -15,14 +15,18 @@ if TYPE_CHECKING:
 PLACEHOLDER = "{items}"
 
 
-def load_prompt(name_or_path: str | Path) -> str:
+def load_prompt(name_or_path: str | Path, placeholder: str | None = PLACEHOLDER) -> str:
     """Read a template: a file of ``properties/prompts`` by its stem, or any text file by its path.
 
     Newlines at the file's end are dropped, since editors add them and tokenizers see them.
 
+    Args:
+        name_or_path: which.
+        placeholder: text that the template must hold exactly once; None asks for none.
+
     Raises:
         FileNotFoundError: there is no such prompt; lists those there are.
-        ValueError: the template does not hold ``{items}`` exactly once.
+        ValueError: the template is empty, or does not hold ``placeholder`` exactly once.
     """
     from recbole_llm.yaml_io import properties_dir
 
@@ -41,10 +45,12 @@ def load_prompt(name_or_path: str | Path) -> str:
     elif not path.is_file():
         raise FileNotFoundError(f"prompt file {path} does not exist.")
     template = path.read_text(encoding="utf-8").rstrip("\n")
-    if template.count(PLACEHOLDER) != 1:
+    if not template.strip():
+        raise ValueError(f"prompt {path} is empty.")
+    if placeholder is not None and template.count(placeholder) != 1:
         raise ValueError(
-            f"prompt {path} must hold {PLACEHOLDER} exactly once, found it "
-            f"{template.count(PLACEHOLDER)} times."
+            f"prompt {path} must hold {placeholder} exactly once, found it "
+            f"{template.count(placeholder)} times."
         )
     return template
 

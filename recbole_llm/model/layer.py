@@ -274,3 +274,13 @@ class LearnedHyperedges(nn.Module):
         else:  # without noise, so that evaluation is deterministic
             part = F.softmax(logit / self.temperature, dim=-1)
         return self.dropout(part)
+
+
+def learned_hyperedges(config: Config, features: FrozenFeatures) -> nn.ModuleDict:
+    """Return each modality's ``LearnedHyperedges``.
+
+    Config keys: ``n_hyperedges``, ``n_hyper_layers``, ``temperature``, ``hyper_dropout``.
+    """
+    keys = ("n_hyperedges", "n_hyper_layers", "temperature", "hyper_dropout")
+    sizes = [config[key] for key in keys]
+    return nn.ModuleDict({n: LearnedHyperedges(x.size(1), *sizes) for n, x in features.items()})

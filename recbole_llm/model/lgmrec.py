@@ -19,9 +19,9 @@ from recbole_llm.data import MultimodalDataset
 from recbole_llm.model.layer import (
     DotProductRecommender,
     FrozenFeatures,
-    LearnedHyperedges,
     ModalityPropagation,
     interaction_operator,
+    learned_hyperedges,
     propagate_mean,
     rows,
     training_adjacency,
@@ -51,18 +51,7 @@ class LGMRec(DotProductRecommender):
         self.project = self.features.linear(dim, bias=False)
         self.apply(xavier_uniform_initialization)
         self.modality_part = ModalityPropagation(dataset, config["n_modality_layers"])
-        self.hyperedges = nn.ModuleDict(
-            {
-                name: LearnedHyperedges(
-                    feature.size(1),
-                    config["n_hyperedges"],
-                    config["n_hyper_layers"],
-                    self.temperature,
-                    config["hyper_dropout"],
-                )
-                for name, feature in self.features.items()
-            }
-        )
+        self.hyperedges = learned_hyperedges(config, self.features)
         self.interactions = interaction_operator(dataset)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
 

@@ -22,9 +22,9 @@ from recbole_llm.graph import EdgePattern
 from recbole_llm.model.layer import (
     DotProductRecommender,
     FrozenFeatures,
-    LearnedHyperedges,
     ModalityPropagation,
     interaction_operator,
+    learned_hyperedges,
     propagate_mean,
     rows,
     training_adjacency,
@@ -62,18 +62,7 @@ class SRGFormer(DotProductRecommender):
         self.apply(xavier_uniform_initialization)
         if config["use_local"]:
             self.interactions = interaction_operator(dataset)
-            self.hyperedges = nn.ModuleDict(
-                {
-                    name: LearnedHyperedges(
-                        feature.size(1),
-                        config["n_hyperedges"],
-                        config["n_hyper_layers"],
-                        self.temperature,
-                        config["hyper_dropout"],
-                    )
-                    for name, feature in self.features.items()
-                }
-            )
+            self.hyperedges = learned_hyperedges(config, self.features)
 
     def parts(self) -> tuple[Tensor, list[Tensor], list[Factored]]:
         """Return the final embeddings (N, d), and each modality's: by features, by hyperedges."""

@@ -90,6 +90,30 @@ def test_missing_items_are_counted_and_filled(folder, caplog):
         load(folder, missing_modality="error").modality("image")
 
 
+def test_features_are_scaled_as_asked(folder):
+    folder.write_ids(folder.item_tokens[:4])
+    raw = np.array([[3, 4, 7], [6, 8, 7], [9, -8, 7], [2, 0, 7]], dtype=np.float16)
+    np.save(folder.path / "image.npy", raw)
+
+    def rows(how):
+        dataset = load(folder, modality_scaling=how)
+        feature = dataset.modality("image").numpy()
+        missing = dataset.token2id("item_id", "i5")
+        assert not feature[0].any() and not feature[missing].any()
+        return feature[dataset.token2id("item_id", folder.item_tokens[:4])]
+
+    exact = raw.astype(np.float64)
+    np.testing.assert_array_equal(rows("none"), raw)
+    length = np.sqrt((exact**2).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(rows("l2"), exact / length, rtol=1e-6)
+    scaled = rows("standard")
+    expected = (exact[:, :2] - exact[:, :2].mean(0)) / exact[:, :2].std(0)
+    np.testing.assert_allclose(scaled[:, :2], expected, rtol=1e-5)
+    assert not scaled[:, 2].any()  # a constant column
+    with pytest.raises(ValueError, match="modality_scaling must be none, l2 or standard, got 'z'"):
+        rows("z")
+
+
 def test_filtered_items_are_left_out(with_image):
     with_image.write_inter([row for row in with_image.inter if row[1] != "i3"] + [("cid", "i5", 9)])
     dataset = load(with_image, user_inter_num_interval="[3,inf)")

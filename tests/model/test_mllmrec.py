@@ -127,14 +127,14 @@ def test_each_switch_changes_the_scores(make):
 def profiles(tmp_path):
     """A finished profile set of three of the five users, and of one that is unknown."""
 
-    def write(leaky=False, rows=4, ids=("u3", "u0", "someone", "u1"), report=True):
+    def write(leaky=False, rows=4, ids=("u3", "u0", "someone", "u1"), report=None):
+        mark = ".LEAKY" if leaky else ""
         folder = tmp_path / "profiles"
         folder.mkdir(exist_ok=True)
         feature = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float16)
-        np.save(folder / "user_profile_feat.npy", feature)
-        (folder / "user_profile_ids.txt").write_text("\n".join(ids) + "\n")
-        if report:
-            (folder / "report.json").write_text(json.dumps({"leaky": leaky}))
+        np.save(folder / f"user_profile_feat{mark}.npy", feature)
+        (folder / f"user_profile_ids{mark}.txt").write_text("\n".join(ids) + "\n")
+        (folder / "report.json").write_text(report or json.dumps({"leaky": leaky, "split": "x"}))
         return folder, feature
 
     return write
@@ -160,7 +160,13 @@ def test_a_leaky_profile_set_says_so(make, profiles):
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"report": False}, FileNotFoundError, "report.json does not exist"),
+        ({"report": "{"}, ValueError, "report.json is damaged"),
+        ({"report": '{"leaky": false}'}, ValueError, "report.json is damaged .*split"),
+        (
+            {"report": '{"leaky": true, "split": "x"}'},
+            FileNotFoundError,
+            r"feat.LEAKY.npy does not",
+        ),
         ({"rows": 3}, ValueError, "expected one row for each of the 4 lines"),
         ({"ids": ("u0", "u0", "u1", "u2")}, ValueError, "must differ from each other"),
         ({"ids": ("a", "b", "c", "d")}, ValueError, "none of the 5 users of this dataset"),

@@ -1,0 +1,137 @@
+"""The folder that the stages write and the audit reads."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MARK = "LEAKY"
+
+
+class Folder:
+    """Names of the files; those made from held-out interactions carry the mark LEAKY."""
+
+    def __init__(self, path: Path, leaky: bool) -> None:
+        mark = f".{MARK}" if leaky else ""
+        self.path, self.leaky = path, leaky
+        self.report = path / "report.json"
+        self.descriptions = path / "item_descriptions.jsonl"
+        self.item_texts = path / "item_texts.jsonl"
+        self.item_ids = path / "item_mm_ids.txt"
+        self.item_feat = path / "item_mm_feat.npy"
+        self.profiles = path / f"profiles{mark}.jsonl"
+        self.user_ids = path / f"user_profile_ids{mark}.txt"
+        self.user_feat = path / f"user_profile_feat{mark}.npy"
+
+    def prepare(self) -> dict[str, Any]:
+        """Create the folder and return its report so far.
+
+        Raises:
+            OSError: the folder cannot be written; before hours are spent on answers.
+            ValueError: it holds profiles of the other kind (with or without held-out items).
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".probe.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise OSError(
+                f"cannot write to {self.path} ({error.strerror}). Name another folder by --output."
+            ) from error
+        report = self.read_report() if self.report.is_file() else {}
+        if report and report.get("leaky") != self.leaky:
+            raise ValueError(
+                f"{self.path} holds profiles {'without' if self.leaky else 'with'} held-out "
+                f"interactions, and these would be {'with' if self.leaky else 'without'} them. "
+                f"Name another folder by --output."
+            )
+        return report
+
+    def read_report(self) -> dict[str, Any]:
+        """Read ``report.json``; FileNotFoundError or ValueError say what is wrong with it."""
+        if not self.report.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no report.json: it is no folder of `recbole_llm reason`."
+            )
+        try:
+            report = json.loads(self.report.read_text(encoding="utf-8"))
+            return dict(report)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.report} is damaged: {error}") from error
+
+    def write_report(self, report: Mapping[str, Any]) -> None:
+        """Write ``report.json`` in one piece."""
+        with replacing(self.report) as file:
+            file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def feature_files(self) -> list[Path]:
+        """Return what the stage ``encode`` writes."""
+        return [self.item_feat, self.item_ids, self.user_feat, self.user_ids]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name; it takes its place only when it is whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with part.open("wb") as file:
+            yield file
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines."""
+    with replacing(path) as file:
+        for line in lines:
+            file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+
+
+def read_lines(path: Path, key: str, wanted_by: str) -> dict[str, dict[str, Any]]:
+    """Read JSON lines by one of their fields.
+
+    Raises:
+        FileNotFoundError: there is no such file; says which stage writes it.
+        ValueError: a line is not such JSON, or a key is there twice.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist. {wanted_by}")
+    lines: dict[str, dict[str, Any]] = {}
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not text:
+            continue
+        try:
+            line = json.loads(text)
+            name = line[key]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number}: not a JSON object with {key!r}.") from error
+        if name in lines:
+            raise ValueError(f"{path}, line {number}: {key} {name!r} is there twice.")
+        lines[name] = line
+    return lines
+
+
+def write_features(path: Path, features: NDArray[np.float32]) -> None:
+    """Write (rows, width) float32."""
+    with replacing(path) as file:
+        np.save(file, features, allow_pickle=False)
+
+
+def write_ids(path: Path, tokens: Iterable[str]) -> None:
+    """Write one token a line."""
+    with replacing(path) as file:
+        file.write("".join(f"{token}\n" for token in tokens).encode())
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
