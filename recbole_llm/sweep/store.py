@@ -75,11 +75,19 @@ def open_store(url: str, heartbeat_s: int) -> Store:
         file.parent.mkdir(parents=True, exist_ok=True)
         # SQLite has no row locks: two workers could both see a trial waiting, and both take it.
         lock, engine = FileLock(f"{file}.claim"), {"connect_args": {"timeout": 60}}
-    storage = patiently(
-        lambda: RDBStorage(
-            url, engine, heartbeat_interval=heartbeat_s, grace_period=2 * heartbeat_s
+    if scheme == "postgresql":  # SQLAlchemy's choice of driver differs between its releases
+        url = f"postgresql+psycopg://{path}"
+    try:
+        storage = patiently(
+            lambda: RDBStorage(
+                url, engine, heartbeat_interval=heartbeat_s, grace_period=2 * heartbeat_s
+            )
         )
-    )
+    except ImportError as error:
+        raise ImportError(
+            f"--storage={scheme}://...: its driver is not installed. For PostgreSQL: "
+            f"pip install 'recbole-llm[postgresql]'. ({error.__cause__ or error})"
+        ) from error
     return Store(storage, lock)
 
 

@@ -142,6 +142,12 @@ def test_a_database_that_is_away_for_a_while() -> None:
         patiently(lambda: patiently(_gone, 0.3), 0.0)
 
 
+def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ImportError, match="pip install 'recbole-llm.postgresql.'"):
+        open_store("postgresql://nobody@localhost/nothing", 1)
+
+
 def _gone() -> None:
     raise optuna.exceptions.StorageInternalError("gone")
 
