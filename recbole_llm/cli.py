@@ -175,6 +175,11 @@ def _values(metrics: dict[str, float]) -> str:
     return "  ".join(parts)
 
 
+def run_sweep(argv: Sequence[str] | None = None) -> int:
+    """Run ``recbole_llm sweep``; exit status as ``run_recbole``."""
+    return main(["sweep", *(sys.argv[1:] if argv is None else argv)])
+
+
 def _tool_command(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="recbole_llm", description="Tools around run_recbole.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -200,19 +205,27 @@ def _tool_command(argv: list[str]) -> int:
     if argv[:1] == ["run"]:
         return _run_command(argv[1:])
     from recbole_llm.llm.reason import command as reasoning
+    from recbole_llm.report import command as reporting
+    from recbole_llm.sweep import command as sweeping
 
     reasoning.add_reason(commands)
     reasoning.add_audit(commands)
+    sweeping.add_sweep(commands)
+    reporting.add_report(commands)
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command == "reason":
         return reasoning.reason(arguments, rest)
     if arguments.command == "audit":
         return reasoning.audit(arguments, rest)
+    if arguments.command == "sweep":
+        return sweeping.sweep(arguments, parse_settings(rest))
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     logging.basicConfig(level=logging.WARNING)
     if arguments.command == "plot-embeddings":
         return _plot_embeddings(arguments)
+    if arguments.command == "report":
+        return reporting.report(arguments)
     from recbole_llm.verify import verify
 
     report = verify(arguments.run, arguments.data_path)

@@ -6,7 +6,7 @@ import pickle
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,12 +51,31 @@ class Loaders(NamedTuple):
     test: AbstractDataLoader
 
 
+class RunStopped(Exception):  # noqa: N818 - not an error: the run's driver has seen enough
+    """Raised by ``Hooks.on_validation`` to end a run early; its record says ``stopped``."""
+
+
+class Hooks(NamedTuple):
+    """What a driver of many runs, such as a sweep, adds to one of them.
+
+    Attributes:
+        on_validation: called after each validation with the epoch and the ``valid_metric``.
+        evaluate_test: False keeps the test part out of the run: it is never scored.
+        origin: what the run belongs to, kept in the record.
+    """
+
+    on_validation: Callable[[int, float], None] | None = None
+    evaluate_test: bool = True
+    origin: Mapping[str, Any] = {}
+
+
 def run(
     model: str | None = None,
     dataset: str | None = None,
     *,
     config_files: Sequence[str | Path] = (),
     command_line: Mapping[str, Any] | None = None,
+    hooks: Hooks | None = None,
     **overrides: Any,
 ) -> RunRecord:
     """Train a model, evaluate it once on the test part, and return the run's record.
@@ -66,6 +85,7 @@ def run(
         dataset: name of a data set.
         config_files: YAML files, the later over the earlier.
         command_line: parsed ``--key=value`` settings; over everything else.
+        hooks: of the driver that this run is one of many of.
         overrides: settings by name, e.g. ``epochs=5``; over the files.
 
     Returns:
@@ -75,11 +95,13 @@ def run(
         ValueError: a setting or a file is wrong; the text says which and what to do.
         FileNotFoundError: a file is missing.
     """
+    hooks = hooks or Hooks()
     config = Config(model, dataset, config_files, overrides, command_line)
     record = find_unfinished(config) if config["resume"] else None
     resumed = record is not None
     record = record or new_record(config, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     record.status, record.error = "running", ""
+    record.origin = dict(hooks.origin)
     if config["torch_threads"]:
         torch.set_num_threads(config["torch_threads"])
     with _logging_to(record, config):
@@ -89,11 +111,13 @@ def run(
             logger.info("--resume: no unfinished run of these settings; starting a new one")
         record.save()
         try:
-            _run(config, record, resumed)
+            _run(config, record, resumed, hooks)
         except BaseException as error:
             record.status, record.error = "failed", f"{type(error).__name__}: {error}"
             if isinstance(error, KeyboardInterrupt):
                 record.status, record.error = "interrupted", "interrupted by the user"
+            elif isinstance(error, RunStopped):
+                record.status, record.error = "stopped", str(error)
             logger.debug(traceback.format_exc())
             with suppress(OSError):  # a full disk: what stopped the run is the news
                 record.finish()
@@ -103,7 +127,7 @@ def run(
     return record
 
 
-def _run(config: Config, record: RunRecord, resumed: bool) -> None:
+def _run(config: Config, record: RunRecord, resumed: bool, hooks: Hooks) -> None:
     logger = logging.getLogger()
     with record.stage("data"):
         split = load_split(config)
@@ -125,18 +149,23 @@ def _run(config: Config, record: RunRecord, resumed: bool) -> None:
         def train_stage(sub: Config, folder: Path, stage: Stage) -> StageOutput:
             trainer, loaders = fit(sub, split, folder, resume=True, stage=stage)
             trainer.load_best()
-            for name, loader in (("valid", loaders.valid), ("test", loaders.test)):
+            for name, loader in _parts(loaders, hooks.evaluate_test):
                 stage.metrics[name] = dict(trainer.evaluate(loader, False) or {})
             return trainer.model.export()
 
         outputs = run_stages(config, key, record, train_stage)
+        if not hooks.evaluate_test:  # a stage from the cache may bring the test's metrics
+            for done in record.stages:
+                done.metrics.pop("test", None)
     with record.stage("training") as stage:
         folder = Path(config["checkpoint_dir"]) / record.id
-        trainer, loaders = fit(config, split, folder, config["resume"], outputs, stage)
+        trainer, loaders = fit(
+            config, split, folder, config["resume"], outputs, stage, hooks.on_validation
+        )
     record.best_epoch, record.epochs = trainer.best_epoch, trainer.epochs_log
     record.files["checkpoint"] = trainer.saved_model_file
     with record.stage("evaluation"):
-        evaluate(config, record, split, trainer, loaders)
+        evaluate(config, record, split, trainer, loaders, hooks.evaluate_test)
     for left in (trainer.last_file, *folder.glob(".*.partial")):  # the latter of a killed run
         left.unlink(missing_ok=True)
     if hasattr(trainer.model, "export_adapter"):
@@ -144,13 +173,23 @@ def _run(config: Config, record: RunRecord, resumed: bool) -> None:
         trainer.model.export_adapter(folder / "adapter")
 
 
+def _parts(loaders: Loaders, with_test: bool) -> list[tuple[str, AbstractDataLoader]]:
+    """Return the parts to score by name; test last, if at all."""
+    return [("valid", loaders.valid), *([("test", loaders.test)] if with_test else [])]
+
+
 def evaluate(
-    config: Config, record: RunRecord, split: Split, trainer: HarnessMixin, loaders: Loaders
+    config: Config,
+    record: RunRecord,
+    split: Split,
+    trainer: HarnessMixin,
+    loaders: Loaders,
+    with_test: bool = True,
 ) -> None:
     """Measure the chosen weights on validation, then once on test, into ``record``."""
     logger = logging.getLogger()
     trainer.load_best()
-    for name, loader in (("valid", loaders.valid), ("test", loaders.test)):
+    for name, loader in _parts(loaders, with_test):
         result = trainer.evaluate(loader, False, show_progress=config["show_progress"])
         if result is None:
             continue
@@ -235,6 +274,7 @@ def fit(
     resume: bool = False,
     outputs: dict[str, StageOutput] | None = None,
     stage: Stage | None = None,
+    on_validation: Callable[[int, float], None] | None = None,
 ) -> tuple[HarnessMixin, Loaders]:
     """Build and train one model; its checkpoints go to ``folder``.
 
@@ -245,6 +285,7 @@ def fit(
         resume: go on from ``last.pth`` when it is there.
         outputs: of the earlier stages, for a staged model.
         stage: gets the parameter counts.
+        on_validation: called after each validation with the epoch and the ``valid_metric``.
     """
     logger = logging.getLogger()
     loaders = build_loaders(config, split)
@@ -273,7 +314,11 @@ def fit(
     if resume:
         trainer.resume(loaders.train)
     trainer.fit(
-        loaders.train, loaders.valid, saved=True, show_progress=bool(config["show_progress"])
+        loaders.train,
+        loaders.valid,
+        saved=True,
+        show_progress=bool(config["show_progress"]),
+        callback_fn=on_validation,
     )
     return trainer, loaders
 
@@ -285,14 +330,24 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 
 def save_topk(path: Path, dataset: Dataset, ranking: Ranking) -> None:
-    """Write one JSON line a user: its token, its best items' tokens and their scores."""
+    """Write one JSON line a user: its token, its best items' tokens and their scores.
+
+    ``hits`` holds the ranks, from 0, of the items that the part holds, ``n_positives`` their number
+    whether ranked or not: a report tests differences between runs with them, without the data.
+    """
     users = dataset.id2token(dataset.uid_field, ranking.users)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        for user, items, scores in zip(users, ranking.items, ranking.scores, strict=True):
+        for user, items, scores, hits, n_positives in zip(users, *ranking[1:], strict=True):
             ranked = torch.isfinite(scores)  # fewer than K items may be left to rank
             tokens = dataset.id2token(dataset.iid_field, items[ranked]).tolist()
-            line = {"user": str(user), "items": tokens, "scores": scores[ranked].tolist()}
+            line = {
+                "user": str(user),
+                "items": tokens,
+                "scores": scores[ranked].tolist(),
+                "hits": hits[ranked].nonzero().flatten().tolist(),
+                "n_positives": int(n_positives),
+            }
             file.write(json.dumps(line) + "\n")
 
 

@@ -48,7 +48,10 @@ class Stage:
 
 @dataclasses.dataclass
 class RunRecord:
-    """One run. ``metrics["valid"]`` and ``metrics["test"]`` map ``recall@10`` ... to floats."""
+    """One run. ``metrics["valid"]`` and ``metrics["test"]`` map ``recall@10`` ... to floats.
+
+    ``origin`` names the sweep that the run belongs to, if it belongs to one.
+    """
 
     id: str
     model: str
@@ -70,6 +73,7 @@ class RunRecord:
     files: dict[str, str] = dataclasses.field(default_factory=dict)
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
     error: str = ""
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def save(self) -> Path:
         """Write ``record.json`` into the run's folder, atomically, and return its path."""

@@ -1,0 +1,434 @@
+"""Reports from records written by hand: cells, ranks, marks, published numbers, and the page."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from recbole_llm.cli import main
+from recbole_llm.record import RunRecord
+from recbole_llm.report.build import report
+from recbole_llm.report.statistics import user_metric
+
+SPEC: dict[str, Any] = {
+    "name": "t",
+    "title": "A_title & 100 %",
+    "datasets": ["beauty"],
+    "protocol": "loo",
+    "rows": [
+        {"label": "LightGCN", "model": "LightGCN"},
+        {"label": "BPR", "model": "BPR"},
+        {"label": "Ours", "model": "SRGFormer"},
+    ],
+    "compare": "Ours",
+    "seeds": [1, 2],
+}
+METRICS = ["recall@10", "recall@20"]
+
+
+@pytest.fixture
+def spec(work: Path) -> Callable[..., Path]:
+    def write(**over: Any) -> Path:
+        path = work / "benchmarks" / "x" / "t.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump({**SPEC, **over}))
+        return path
+
+    return write
+
+
+def add(
+    row: str,
+    seed: int,
+    values: list[float],
+    *,
+    hits: list[list[int]] | None = None,
+    leaky: bool = False,
+    point: dict[str, Any] | None = None,
+    **over: Any,
+) -> RunRecord:
+    """Write the record of a final run of ``row``; ``hits``: ranks of each user's one positive."""
+    model = {"Ours": "SRGFormer"}.get(row, row)
+    run_id = f"20260101-0000{seed:02}-{len(list(Path('runs').glob('*'))):03}-{model}-beauty-0"
+    record = RunRecord(
+        run_id, model, "beauty", "loo", seed, {"seed": seed, "model": model}, "h", f"runs/{run_id}"
+    )
+    record.status, record.started = "finished", f"2026-01-01T00:00:0{seed}"
+    record.metrics = {part: dict(zip(METRICS, values, strict=True)) for part in ("valid", "test")}
+    record.data = {"files": {"a": "1"}, "split": "s"}
+    if leaky:
+        record.data["user_profiles"] = {"p": {"leaky": True}}
+    record.environment = {"git_commit": "c", "device": "cpu"}
+    record.origin = {
+        "sweep": "t",
+        "profile": "paper",
+        "row": row,
+        "kind": "final",
+        "point": point or {},
+        "budget": {"n_trials": 4, "sampler": "tpe"},
+    }
+    for key, value in over.items():
+        setattr(record, key, value)
+    record.save()
+    if hits is not None:
+        lines = [
+            json.dumps({"user": str(u), "items": [], "hits": ranks, "n_positives": 1})
+            for u, ranks in enumerate(hits)
+        ]
+        (Path(record.folder) / "topk-test.jsonl").write_text("\n".join(lines))
+    return record
+
+
+def numbers(kind: str = "measured") -> dict[tuple[str, str], dict[str, str]]:
+    with open("reports/t/tables.csv", encoding="utf-8") as file:
+        return {
+            (it["row"], it["metric"]): it for it in csv.DictReader(file) if it["source"] == kind
+        }
+
+
+def test_means_ranks_and_improvement_by_hand(spec: Any) -> None:
+    add("LightGCN", 1, [0.10, 0.20])
+    add("LightGCN", 2, [0.20, 0.20])
+    add("BPR", 1, [0.10, 0.10])
+    add("BPR", 2, [0.10, 0.10])
+    add("Ours", 1, [0.30, 0.16])
+    add("Ours", 2, [0.30, 0.16])
+    report(spec())
+    found = numbers()
+    lightgcn = found["LightGCN", "recall@10"]
+    assert float(lightgcn["mean"]) == pytest.approx(0.15)
+    assert float(lightgcn["std"]) == pytest.approx(0.005**0.5)
+    assert lightgcn["n_seeds"] == "2" and lightgcn["trials"] == "4 tpe"
+    ranks = {key: it["rank"] for key, it in found.items()}
+    assert [ranks[row, "recall@10"] for row in ("Ours", "LightGCN", "BPR")] == ["1", "2", ""]
+    assert [ranks[row, "recall@20"] for row in ("LightGCN", "Ours", "BPR")] == ["1", "2", ""]
+    text = Path("reports/t/report.md").read_text()
+    assert "| Ours | **.3000 ± .0000** | <u>.1600 ± .0000</u> | 2 | 4 tpe |" in text
+    assert "| improvement of Ours | +100.0 % | -20.0 % |" in text
+    assert "Not tested for significance" in text and "BPR on beauty, LightGCN on beauty" in text
+
+
+def test_missing_cells_and_seeds_are_said(spec: Any) -> None:
+    add("LightGCN", 1, [0.1, 0.2])
+    report(spec())
+    text = Path("reports/t/report.md").read_text()
+    assert "| BPR | no run | no run | 0 | - |" in text
+    assert "- LightGCN on beauty: no run with seed 2." in text
+    assert "| LightGCN | .1000 | .2000 | 1 |" in text, "nothing to rank, no spread of one seed"
+    latex = Path("reports/t/tables.tex").read_text()
+    assert r"BPR & -- & -- \\" in latex
+
+
+def test_no_run_at_all(spec: Any) -> None:
+    report(spec())
+    assert (
+        "There is no run yet. Make them with: recbole_llm sweep"
+        in Path("reports/t/report.md").read_text()
+    )
+
+
+def test_a_difference_of_all_users_is_marked_and_one_of_two_is_not(spec: Any) -> None:
+    rng = np.random.default_rng(1)
+    better, worse = [[0]] * 40, [[0] if rng.random() < 0.3 else [15] for _ in range(40)]
+    for seed in (1, 2):
+        add("Ours", seed, [1.0, 1.0], hits=better)
+        add("LightGCN", seed, [0.3, 1.0], hits=worse)
+        add("BPR", seed, [0.2, 1.0], hits=worse)
+    report(spec())
+    found = numbers()
+    assert found["Ours", "recall@10"]["significant"] == "1"
+    assert found["Ours", "recall@20"]["significant"] == "0", "every user alike"
+    with open("reports/t/significance.csv", encoding="utf-8") as file:
+        tests = list(csv.DictReader(file))
+    assert [it["against"] for it in tests] == ["LightGCN", "BPR"] * 2
+    from scipy import stats
+
+    lists = [next(Path("runs").glob(f"*{m}*/topk-test.jsonl")) for m in ("SRGFormer", "LightGCN")]
+    mine, other = (user_metric(path, "recall@10") or {} for path in lists)
+    pairs = np.array([(mine[user], other[user]) for user in mine])
+    # the smaller two of four equal tests: times 4, then not below
+    assert float(tests[0]["p_t_holm"]) == pytest.approx(4 * stats.ttest_rel(*pairs.T).pvalue)
+    assert float(tests[2]["p_t_holm"]) == 1 and tests[0]["n_users"] == "40"
+    assert "**1.0000 ± .0000***" in Path("reports/t/report.md").read_text()
+    assert "$^{*}$" in Path("reports/t/tables.tex").read_text()
+
+
+def test_lists_of_other_splits_or_users_are_not_compared(spec: Any) -> None:
+    add("Ours", 1, [1.0, 1.0], hits=[[0]] * 9)
+    add("LightGCN", 1, [0.5, 0.5], hits=[[15]] * 9, data={"files": {"a": "1"}, "split": "z"})
+    add("BPR", 1, [0.5, 0.5], hits=[[15]] * 8)
+    report(spec())
+    text = Path("reports/t/report.md").read_text()
+    assert "Ours against BPR on beauty, LightGCN on beauty" in text
+    assert "rows of the same seed were split differently" in text
+    assert not Path("reports/t/significance.csv").exists()
+
+
+def test_leaky_rows_carry_the_mark_and_are_not_ranked(spec: Any) -> None:
+    add("LightGCN", 1, [0.1, 0.1])
+    add("BPR", 1, [0.2, 0.2])
+    add("Ours", 1, [0.9, 0.9], leaky=True)
+    report(spec())
+    text = Path("reports/t/report.md").read_text()
+    assert "| Ours LEAKY | .9000 | .9000 |" in text and "| BPR | **.2000** |" in text
+    assert "improvement of" not in text and "LEAKY: the row's user profiles" in text
+    assert "Ours LEAKY" in Path("reports/t/tables.tex").read_text()
+    page = Path("reports/t/index.html").read_text()
+    assert '<tr class="leaky"><td>Ours LEAKY</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("over", "what"),
+    [
+        ({"leaky": True}, "leaky and clean user profiles"),
+        ({"data": {"files": {"a": "2"}, "split": "s"}}, "data files"),
+        ({"protocol": "random811"}, "protocols"),
+    ],
+)
+def test_what_does_not_compare_is_not_averaged(over: dict[str, Any], what: str, spec: Any) -> None:
+    add("BPR", 1, [0.2, 0.2])
+    add("BPR", 2, [0.4, 0.4], **over)
+    report(spec())
+    text = Path("reports/t/report.md").read_text()
+    assert f"BPR on beauty: not averaged: different {what}" in text
+    assert "| BPR" in text and ".3000" not in text
+
+
+def test_differing_rows_and_older_runs_are_said(spec: Any) -> None:
+    add("BPR", 1, [0.2, 0.2])
+    add("BPR", 1, [0.4, 0.4], started="2027-01-01")
+    add("LightGCN", 1, [0.1, 0.1], environment={"git_commit": "d"}, protocol="random811")
+    report(spec())
+    text = Path("reports/t/report.md").read_text()
+    assert "BPR on beauty: 1 older runs of its cell are left out." in text and ".4000" in text
+    assert "beauty: the rows differ in code version (2 of them)." in text
+    assert "beauty: the rows differ in protocol (2 of them)." in text
+
+
+def test_trials_failed_runs_and_other_sweeps_do_not_count(spec: Any) -> None:
+    origin = {"sweep": "t", "profile": "paper", "row": "BPR", "kind": "final", "point": {}}
+    add("BPR", 1, [0.2, 0.2], status="failed")
+    add("BPR", 1, [0.2, 0.2], origin={**origin, "kind": "trial"})
+    add("BPR", 1, [0.2, 0.2], origin={**origin, "sweep": "u"})
+    half = Path("runs/half/record.json")
+    half.parent.mkdir()
+    half.write_text('{"id": "x", "mod')
+    report(spec())
+    text = Path("reports/t/report.md").read_text()
+    assert (
+        "| BPR | no run" in text and "not read: runs/half/record.json is not a run record" in text
+    )
+
+
+def test_a_run_by_itself_joins_the_row_whose_settings_it_has(spec: Any) -> None:
+    config = {"seed": 1, "valid_metric": "Recall@20", "protocol": "loo", "n_layers": 2}
+    add("BPR", 1, [0.2, 0.2], origin={}, config=config)
+    add("LightGCN", 1, [0.3, 0.3], origin={}, config={**config, "n_layers": 3})
+    report(spec(settings={"n_layers": 2}))
+    assert numbers()["BPR", "recall@10"]["mean"] == "0.2"
+    assert numbers()["LightGCN", "recall@10"]["mean"] == ""
+
+
+PUBLISHED = {
+    "paper": "A paper",
+    "tables": {
+        "table1": {
+            "where": "Table I, page 3",
+            "columns": ["recall@10", "recall@20"],
+            "rows": {"BPR": {"beauty": [0.7, 0.8]}, "Theirs": {"beauty": [0.5, None]}},
+        }
+    },
+}
+
+
+def test_published_numbers_stand_apart(spec: Any, work: Path) -> None:
+    path = spec(published="own/table1")
+    folder = work / "benchmarks" / "published"
+    folder.mkdir()
+    (folder / "own.yaml").write_text(yaml.safe_dump(PUBLISHED))
+    add("BPR", 1, [0.2, 0.2])
+    add("LightGCN", 1, [0.1, 0.1])
+    report(path)
+    text = Path("reports/t/report.md").read_text()
+    assert "| *BPR (published)* | *.7000* | *.8000* |" in text
+    assert "| *Theirs (published)* | *.5000* |  |" in text
+    assert "Published: A paper, Table I, page 3." in text
+    assert "| BPR | **.2000** |" in text, "published numbers are not ranked among the measured"
+    assert numbers("published")["BPR", "recall@20"]["mean"] == "0.8"
+    assert '<tr class="published">' in Path("reports/t/index.html").read_text()
+    assert r"\textit{.7000}" in Path("reports/t/tables.tex").read_text()
+    PUBLISHED["tables"]["table1"]["rows"]["BPR"]["beauty"] = [1]  # type: ignore[index]
+    (folder / "own.yaml").write_text(yaml.safe_dump(PUBLISHED))
+    with pytest.raises(ValueError, match="table1, BPR, beauty: 1 values for 2 columns"):
+        report(path)
+    with pytest.raises(ValueError, match="has no table 'table9'"):
+        report(spec(published="own/table9"))
+
+
+def test_latex_is_escaped_and_well_formed(spec: Any) -> None:
+    add("BPR", 1, [0.2, 0.2])
+    report(spec())
+    text = Path("reports/t/tables.tex").read_text()
+    assert r"\caption{A\_title \& 100 \%}" in text
+    for name in ("table", "tabular"):
+        assert text.count(rf"\begin{{{name}}}") == text.count(rf"\end{{{name}}}") == 1
+    assert [text.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 1, 1]
+    assert text.count("{") == text.count("}")
+    body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
+    assert len(body) == 3
+    assert all(line.endswith(r"\\") and line.count(" & ") == 2 for line in body)
+    assert not re.search(r"(?<!\\)[%#]", text)
+
+
+class Links(HTMLParser):
+    """Collects ids, links, sources and the text of cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.unlinked: list[str] = []
+        self.row, self.cell, self.linked, self.open = "", False, False, []  # type: ignore[var-annotated]
+
+    def handle_starttag(self, tag: str, attributes: Any) -> None:
+        values = dict(attributes)
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+        self.ids |= {values["id"]} if "id" in values else set()
+        self.links += [values["href"]] if "href" in values else []
+        self.sources += [values["src"]] if "src" in values else []
+        if tag == "tr":
+            self.row = values.get("class", "")
+        if tag == "td":
+            self.cell, self.linked = "data-value" in values, False
+        if tag == "a":
+            self.linked = True
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, "tags are closed in order"
+        if tag == "td":
+            self.cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self.cell and self.row == "measured" and not self.linked and data.strip():
+            self.unlinked.append(data)
+
+
+def parse(page: str) -> Links:
+    links = Links()
+    links.feed(page)
+    assert not links.open
+    return links
+
+
+def test_the_page_stands_by_itself_and_links_each_number(spec: Any) -> None:
+    for seed in (1, 2):
+        add("BPR", seed, [0.2, 0.2])
+        add("Ours", seed, [0.3, 0.3], command="run <b>&amp;")
+    report(spec())
+    page = Path("reports/t/index.html").read_text()
+    found = parse(page)
+    assert set(found.unlinked) == {"no run"}
+    inner = [link for link in found.links if link.startswith("#")]
+    assert len(inner) == 4 + 2 * 2 and {link[1:] for link in inner} <= found.ids
+    files = [link for link in found.links if not link.startswith("#")]
+    assert len(files) == 4 and all(Path("reports/t", link).is_file() for link in files)
+    assert not re.search(r"https?://", page)
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(?!data:)", page)
+    assert "<b>&amp;amp;" not in page and "run &lt;b&gt;" in page
+    shutil.rmtree("runs")
+    assert RunRecord.load(Path("reports/t") / files[0]).status == "finished"
+
+
+GRID = {
+    "grid": [{"n_layers": [1, 2]}, {"reg_weight": [0.1, 0.2], "knn_k": [1, 2, 3]}],
+    "figures": [
+        {"kind": "line", "x": "n_layers", "symbol": "L", "metrics": METRICS},
+        {
+            "kind": "heatmap",
+            "x": "reg_weight",
+            "y": "knn_k",
+            "x_symbol": "λ",
+            "y_symbol": "K",
+            "metrics": ["recall@20"],
+        },
+    ],
+}
+
+
+def test_figures_are_drawn_and_embedded(spec: Any) -> None:
+    for seed in (1, 2):
+        for n_layers in (1, 2):
+            add("BPR", seed, [0.2, 0.1 * n_layers], point={"n_layers": n_layers})
+        for weight in (0.1, 0.2):
+            for k in (1, 2):  # 3 is missing
+                add("BPR", seed, [0.2, weight / k], point={"reg_weight": weight, "knn_k": k})
+    path = spec(rows=[{"model": "BPR"}], compare=None, **GRID)
+    files = report(path)
+    names = {it.name for it in files}
+    assert {"figure-1.pdf", "figure-1.png", "figure-2.pdf", "figure-2.png"} <= names
+    assert Path("reports/t/figure-2.png").stat().st_size > 5000
+    sources = parse(Path("reports/t/index.html").read_text()).sources
+    assert len(sources) == 2 and all(it.startswith("data:image/png;base64,") for it in sources)
+    text = Path("reports/t/report.md").read_text()
+    assert "figure-1: drawn on the validation split" in text
+    assert "figure-2: 2 of 6 points have no run" in text
+    points = Path("reports/t/points.csv").read_text().splitlines()
+    assert "beauty,BPR,2,,,valid,recall@20,0.2,0.0,2" in points
+
+
+def test_figures_without_runs(spec: Any) -> None:
+    report(spec(rows=[{"model": "BPR"}], compare=None, **GRID))
+    assert not list(Path("reports/t").glob("*.png"))
+    assert "Figure figure-1: no run." in Path("reports/t/report.md").read_text()
+
+
+def test_bars_and_cost(spec: Any) -> None:
+    from recbole_llm.record import Stage
+
+    add("BPR", 1, [0.2, 0.2], stages=[Stage("training", 2.5, 3 * 2**20, 10, 40)])
+    add("LightGCN", 1, [0.3, 0.2])
+    figures = [{"kind": "bars", "metrics": ["recall@20"], "part": "test"}]
+    files = report(spec(figures=figures, tables=[{"kind": "cost"}]))
+    assert "figure-1.pdf" in {it.name for it in files}
+    text = Path("reports/t/report.md").read_text()
+    assert "| beauty | BPR | training | 2.5 | 3 | 10 | 25.00% | cpu |" in text
+    assert "| beauty | Ours | no run |" in text
+
+
+def test_published_costs_are_shown_as_printed(spec: Any, work: Path) -> None:
+    folder = work / "benchmarks" / "published"
+    folder.mkdir(parents=True)
+    table = {"where": "Table 9", "columns": ["time"], "rows": {"X": {"beauty": ["2 h 57 min"]}}}
+    (folder / "own.yaml").write_text(yaml.safe_dump({"paper": "P", "tables": {"t": table}}))
+    report(spec(tables=[{"kind": "cost"}], published="own/t"))
+    text = Path("reports/t/report.md").read_text()
+    assert "## Published: P, Table 9." in text and "| beauty | X | 2 h 57 min |" in text
+
+
+def test_the_profile_with_runs_is_taken(spec: Any) -> None:
+    small = {"profiles": {"small": {"seeds": [1]}, "tiny": {"seeds": [1]}}}
+    run = add("BPR", 1, [0.2, 0.2])
+    for profile in ("small", "tiny"):
+        add("BPR", 1, [0.2, 0.2], origin={**run.origin, "profile": profile})
+    shutil.rmtree(run.folder)
+    assert main(["report", str(spec(**small))]) == 0
+    text = Path("reports/t/report.md").read_text()
+    assert "Profile: small" in text and "There are also runs of profile tiny (--profile)" in text
+
+
+def test_the_lists_of_a_real_run_give_its_metrics(train: Any) -> None:
+    record = train("BPR", save_topk=20)
+    for metric, value in record.metrics["test"].items():
+        users = user_metric(Path(record.files["topk_test"]), metric)
+        assert users is not None
+        assert np.mean(list(users.values())) == pytest.approx(value, abs=1e-6)

@@ -1,0 +1,130 @@
+"""Specs: defaults, profiles, and errors that name the key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from recbole_llm.sweep import Spec, load_spec
+
+SPEC: dict[str, Any] = {
+    "datasets": ["ml-100k"],
+    "protocol": "loo",
+    "models": ["BPR", "LightGCN"],
+    "space": {"learning_rate": {"float": [1e-4, 1e-2], "log": True}},
+    "search": {"sampler": "random", "n_trials": 4},
+    "settings": {"epochs": 100},
+    "profiles": {"small": {"settings": {"stopping_step": 2}, "search": {"n_trials": 2}}},
+}
+
+
+def load(tmp_path: Path, profile: str | None = None, **over: Any) -> Spec:
+    path = tmp_path / "table.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in {**SPEC, **over}.items() if v is not None}))
+    return load_spec(path, profile)
+
+
+def test_a_spec_and_its_profile(tmp_path: Path) -> None:
+    spec = load(tmp_path)
+    assert spec.profile == "paper" and spec.profiles == ("paper", "small")
+    assert [row.label for row in spec.rows] == ["BPR", "LightGCN"]
+    assert spec.search is not None and spec.search.n_trials == 4
+    assert spec.settings_of(spec.rows[0]) == {
+        "protocol": "loo",
+        "epochs": 100,
+        "valid_metric": "Recall@20",
+    }
+    small = load(tmp_path, "small")
+    assert small.search is not None
+    assert (small.search.n_trials, small.search.sampler) == (2, "random")
+    assert small.settings == {"epochs": 100, "stopping_step": 2}
+    assert small.name == spec.name and small.measures_test
+
+
+def test_the_row_goes_over_its_model_over_the_common_settings(tmp_path: Path) -> None:
+    rows = [{"label": "x", "model": "BPR", "settings": {"c": 3}}, {"model": "LightGCN"}]
+    spec = load(
+        tmp_path,
+        models=None,
+        rows=rows,
+        settings={"a": 1, "b": 1, "c": 1},
+        model_settings={"BPR": {"b": 2, "c": 2}},
+    )
+    found = spec.settings_of(spec.rows[0], {"d": 4})
+    assert [found[key] for key in "abcd"] == [1, 2, 3, 4]
+    assert spec.settings_of(spec.rows[1])["b"] == 1
+
+
+def test_figures_of_a_grid(tmp_path: Path) -> None:
+    figure = {"kind": "line", "x": "n_layers", "symbol": "L", "metrics": ["recall@20"]}
+    changes: dict[str, Any] = {"search": None, "space": None, "figures": [figure]}
+    spec = load(tmp_path, grid=[{"n_layers": [1, 2]}, {"reg_weight": [0.1]}], **changes)
+    assert spec.grid == ({"n_layers": 1}, {"n_layers": 2}, {"reg_weight": 0.1})
+    assert spec.tables == () and not spec.measures_test, "a figure is drawn on validation"
+    assert load(
+        tmp_path, grid={"n_layers": [1]}, **{**changes, "figures": [{**figure, "part": "test"}]}
+    ).measures_test
+
+
+def test_a_digest_changes_with_all_but_the_budget(tmp_path: Path) -> None:
+    def digest(**over: Any) -> str:
+        spec = load(tmp_path, **over)
+        return spec.digest(spec.rows[0], "ml-100k")
+
+    first = digest()
+    assert digest(search={"sampler": "random", "n_trials": 99}) == first
+    assert digest(search={"sampler": "tpe", "n_trials": 4}) != first
+    assert digest(settings={"epochs": 3}) != first
+    assert digest(space={"learning_rate": [1e-3]}) != first
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"serach": {}}, "unknown key 'serach'. Did you mean 'search'"),
+        ({"datasets": "ml-100k"}, "datasets: expected a list of str"),
+        ({"datasets": None}, "datasets: expected a list of str"),
+        ({"seeds": [1, 1]}, "seeds: each seed once"),
+        ({"seeds": ["a"]}, "seeds: expected a list of int"),
+        ({"models": None}, "models: expected a list of str"),
+        ({"rows": [{"model": "BPR"}]}, "either `rows` or `models`"),
+        ({"models": None, "rows": [{"label": "x"}]}, r"rows\[0\].model: every row names"),
+        ({"models": None, "rows": [{"model": "A"}, {"model": "A"}]}, "'A' is taken"),
+        ({"models": None, "rows": [{"model": "A", "n_trials": 0}]}, r"rows\[0\].n_trials"),
+        (
+            {"models": None, "rows": [{"model": "A", "settings": {"learning_rate": 1}}]},
+            "'learning_rate' is both fixed and searched",
+        ),
+        ({"search": {"sampler": "cma"}}, "search.sampler: expected one of tpe, random, grid, qmc"),
+        ({"search": {"pruner": "no"}}, "search.pruner: expected one of none, median, hyperband"),
+        ({"search": {"n_trial": 3}}, "unknown key 'search.n_trial'"),
+        ({"search": {"n_trials": 0}}, "search.n_trials: expected an integer >= 1"),
+        ({"search": {"sampler": "tpe"}}, "search.n_trials: no budget for BPR"),
+        ({"search": {"n_trials": 1, "timeout_s": 0}}, "search.timeout_s: expected seconds > 0"),
+        ({"search": None}, "space: there is no `search`"),
+        ({"grid": {"n_layers": [1]}}, "grid: a spec has either a `search` or a `grid`"),
+        ({"grid": {"n_layers": 1}}, "grid.n_layers: expected a list of values"),
+        ({"space": {"a": {"int": [2, 1]}}}, "space.a.int: expected"),
+        ({"settings": [1]}, "settings: expected `key: value` lines"),
+        ({"metric": 3}, "metric: expected a name such as Recall@20"),
+        ({"compare": "HeLLM"}, "compare: 'HeLLM' is not the label of a row"),
+        ({"tables": [{"kind": "x"}]}, "tables: kind is one of metrics, cost"),
+        ({"figures": [{"kind": "pie"}]}, "figures: kind is one of line"),
+        ({"figures": [{"kind": "line", "x": "a"}]}, "figures.x: 'a' is not a key of `grid`"),
+        ({"profiles": {"small": {"bad": 1}}}, "unknown key 'small.bad'"),
+    ],
+)
+def test_errors_name_the_file_and_the_key(
+    over: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        load(tmp_path, "small" if "profiles" in over else None, **over)
+    assert "table.yaml" in str(raised.value)
+
+
+def test_unknown_profile_and_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no profile 'tiny'; it has: paper, small"):
+        load(tmp_path, "tiny")
+    with pytest.raises(FileNotFoundError, match="spec none.yaml does not exist"):
+        load_spec("none.yaml")

@@ -1,0 +1,268 @@
+"""Sweeps: selection by validation alone, failures, pruning, and workers that are killed."""
+
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from optuna.trial import TrialState
+
+from recbole_llm import quick_start
+from recbole_llm.cli import main
+from recbole_llm.quick_start import Hooks, Loaders
+from recbole_llm.record import RunRecord
+from recbole_llm.sweep.driver import sweep
+
+SPEC: dict[str, Any] = {
+    "name": "t",
+    "datasets": ["ml-100k"],
+    "protocol": "loo",
+    "models": ["BPR"],
+    "settings": {"epochs": 1, "train_batch_size": 4096},
+    "search": {"sampler": "grid"},
+    "space": {"learning_rate": [0.001, 0.01, 0.1]},
+    "seeds": [1, 2],
+}
+DB = "sqlite:///runs/sweeps/t/studies.db"
+
+
+def write(work: Path, **over: Any) -> Path:
+    path = work / "t.yaml"
+    path.write_text(yaml.safe_dump({**SPEC, **over}))
+    return path
+
+
+def trials(name: str = "t/ml-100k/BPR", storage: str = DB) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=storage).trials
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+    """Replace runs by a function of their settings; returns the settings of those that ran."""
+
+    def install(value: Callable[[dict[str, Any]], float]) -> list[dict[str, Any]]:
+        ran: list[dict[str, Any]] = []
+
+        def run(model: str, dataset: str, *, hooks: Hooks, **settings: Any) -> RunRecord:
+            ran.append({"test": hooks.evaluate_test, **settings})
+            valid = value(settings)
+            for epoch in range(3):
+                if hooks.on_validation:
+                    hooks.on_validation(epoch, valid)
+            record = RunRecord("id", model, dataset, "loo", settings["seed"], {}, "", "runs/id")
+            # Test would choose the other end of the space.
+            record.metrics = {"valid": {"recall@20": valid}, "test": {"recall@20": -valid}}
+            return record
+
+        monkeypatch.setattr(quick_start, "run", run)
+        return ran
+
+    return install
+
+
+def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_once(
+    work: Path, fake: Any
+) -> None:
+    ran = fake(lambda settings: settings["learning_rate"])
+    text = sweep(write(work), say=lambda line: None)
+    assert [(it["learning_rate"], it["seed"], it["test"]) for it in ran] == [
+        (0.001, 1, False),
+        (0.01, 1, False),
+        (0.1, 1, False),
+        (0.1, 1, True),
+        (0.1, 2, True),
+    ]
+    assert "chosen on validation: 0.1000 with {'learning_rate': 0.1}" in text
+    assert "trials: 3 complete, of a budget of 3" in text and "final runs: 2 of 2" in text
+    plots = {path.name for path in (work / "runs/sweeps/t/plots").iterdir()}
+    assert {"t_ml-100k_BPR-history.pdf", "t_ml-100k_BPR-history.png"} <= plots
+    sweep(write(work), say=lambda line: None)
+    assert len(ran) == 5, "what is finished is not run again"
+
+
+class Forbidden:
+    """A loader of the test part that must not be read."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("the test part was read")
+
+    def __iter__(self) -> Any:
+        raise RuntimeError("the test part was read")
+
+
+def test_trials_never_read_the_test_part(
+    work: Path, small_ml100k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = quick_start.build_loaders
+
+    def without_test(*arguments: Any) -> Loaders:
+        return build(*arguments)._replace(test=Forbidden())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(quick_start, "build_loaders", without_test)
+    path = write(work, space={"learning_rate": [0.01, 0.1]}, seeds=[1])
+    text = sweep(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
+    assert "trials: 2 complete" in text
+    assert "final runs: 0 of 1" in text and "RuntimeError: the test part was read" in text
+    records = [RunRecord.load(it) for it in (work / "runs/sweeps/t").glob("*/record.json")]
+    assert len(records) == 2
+    for record in records:
+        assert list(record.metrics) == ["valid"] and record.status == "finished"
+        assert record.origin["kind"] == "trial" and record.origin["row"] == "BPR"
+    assert not list((work / "saved" / "sweeps").iterdir()), "trials leave no weights"
+
+
+def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: Any) -> None:
+    def value(settings: dict[str, Any]) -> float:
+        if settings["learning_rate"] == 0.001:
+            raise MemoryError("no more")
+        return math.nan if settings["learning_rate"] == 0.01 else 0.5
+
+    fake(value)
+    lines: list[str] = []
+    text = sweep(write(work), say=lines.append)
+    found = [(t.state.name, t.user_attrs.get("error")) for t in trials()]
+    assert found == [
+        ("FAIL", "MemoryError: no more"),
+        ("FAIL", "ValueError: the validation metric is nan"),
+        ("COMPLETE", None),
+    ]
+    assert "trials: 1 complete, 2 fail, of a budget of 3" in text
+    assert "error: MemoryError: no more" in text
+    assert any("1/3  trial 0: failed: MemoryError: no more  no best yet" in it for it in lines)
+
+
+def test_nothing_is_chosen_when_all_fail(work: Path, fake: Any) -> None:
+    ran = fake(lambda settings: math.nan)
+    assert "no final runs: no trial finished" in sweep(write(work), say=lambda line: None)
+    assert len(ran) == 3
+
+
+def test_pruning_by_the_validation_of_each_epoch(work: Path, fake: Any) -> None:
+    fake(lambda settings: -settings["learning_rate"])
+    search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
+    text = sweep(write(work, search=search), say=lambda line: None)
+    assert [t.state.name for t in trials()] == ["COMPLETE", "PRUNED", "PRUNED"]
+    assert trials()[1].intermediate_values == {0: -0.01}
+    assert "1 complete, 2 pruned" in text and "with {'learning_rate': 0.001}" in text
+
+
+def test_a_pruned_run_is_recorded_as_stopped(work: Path, small_ml100k: Path) -> None:
+    search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
+    path = write(work, search=search, space={"learning_rate": [0.05, 1e-9]}, seeds=[1])
+    sweep(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
+    records = [RunRecord.load(it) for it in (work / "runs/sweeps/t").glob("*/record.json")]
+    by_rate = {it.config["learning_rate"]: it for it in records}
+    assert by_rate[0.05].status == "finished"
+    assert by_rate[1e-9].status == "stopped" and "pruned after epoch 0" in by_rate[1e-9].error
+
+
+def test_interrupted_trials_are_run_again(work: Path, fake: Any) -> None:
+    calls: list[float] = []
+
+    def value(settings: dict[str, Any]) -> float:
+        calls.append(settings["learning_rate"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return 0.5
+
+    fake(value)
+    assert main(["sweep", str(write(work))]) == 130
+    assert main(["sweep", str(write(work))]) == 0
+    assert calls[:4] == [0.001, 0.01, 0.1, 0.01]
+    assert [t.state.name for t in trials()] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+
+
+def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fake: Any) -> None:
+    ran = fake(lambda settings: settings["learning_rate"])
+    figure = {"kind": "line", "x": "learning_rate", "symbol": "r", "metrics": ["recall@20"]}
+    grid = {"learning_rate": [0.1, 0.2]}
+    content = {k: v for k, v in SPEC.items() if k not in ("search", "space")}
+    path = work / "t.yaml"
+    path.write_text(yaml.safe_dump({**content, "grid": grid, "figures": [figure]}))
+    sweep(path, say=lambda line: None)
+    found = [(it["learning_rate"], it["seed"], it["test"]) for it in ran]
+    assert found == [(0.1, 1, False), (0.1, 2, False), (0.2, 1, False), (0.2, 2, False)]
+
+
+@pytest.mark.parametrize(
+    ("over", "arguments", "message"),
+    [
+        ({}, ["--epochs=3"], "--epochs would change the experiment"),
+        ({}, ["--workers=0"], "--workers must be an integer >= 1"),
+        ({"space": {"lerning_rate": [1]}}, [], "space.lerning_rate: no such key of model BPR"),
+        ({"settings": {"epoch": 1}}, [], "unknown key 'epoch'"),
+        ({"models": ["BRP"]}, [], "unknown model 'BRP'"),
+    ],
+)
+def test_errors_show_before_any_trial(
+    over: dict[str, Any],
+    arguments: list[str],
+    message: str,
+    work: Path,
+    fake: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ran = fake(lambda settings: 0.5)
+    assert main(["sweep", str(write(work, **over)), *arguments]) == 2
+    assert message in capsys.readouterr().err and not ran
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "timed out"
+        time.sleep(0.1)
+
+
+def states() -> list[TrialState]:
+    try:
+        return [t.state for t in trials()]
+    except (KeyError, optuna.exceptions.StorageInternalError):
+        return []
+
+
+def test_a_killed_worker_loses_nothing_finished_and_repeats_nothing(
+    cli: Any, small_ml100k: Path
+) -> None:
+    Path("runs/sweeps/t").mkdir(parents=True)
+    path = write(cli.work, settings={"epochs": 8, "train_batch_size": 256}, seeds=[1])
+    line = ["sweep", str(path), f"--data_path={small_ml100k}", "--heartbeat_s=1"]
+    worker = subprocess.Popen(
+        cli.command("recbole_llm", *line),
+        cwd=cli.work,
+        env=cli.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(lambda: states()[:2] == [TrialState.COMPLETE, TrialState.RUNNING])
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    before = trials()
+    assert main([*line, "--workers=1"]) == 0
+    after = trials()
+    assert after[0] == before[0], "what was finished is untouched"
+    assert after[1].state == TrialState.FAIL
+    retried = [t for t in after[2:] if t.params == before[1].params]
+    assert len(retried) == 1 and retried[0].state == TrialState.COMPLETE
+    complete = [t.params["learning_rate"] for t in after if t.state == TrialState.COMPLETE]
+    assert sorted(complete) == [0.001, 0.01, 0.1]
+
+
+def test_two_local_workers(cli: Any, small_ml100k: Path) -> None:
+    path = write(cli.work)
+    line = ["sweep", str(path), f"--data_path={small_ml100k}", "--workers=2"]
+    done = cli(*line, program="recbole_llm")
+    assert done.returncode == 0, done.stderr
+    assert [t.state for t in trials()] == [TrialState.COMPLETE] * 3
+    assert "trials: 3 complete, of a budget of 3" in done.stdout
+    assert "final runs: 2 of 2" in done.stdout
+    finals = [RunRecord.load(it) for it in (cli.work / "runs").glob("2*/record.json")]
+    assert sorted(it.seed for it in finals) == [1, 2]
+    assert all(it.origin["budget"]["n_trials"] == 3 for it in finals)
