@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_llm.llm.backbone import Backbone, load_backbone
-    from recbole_llm.llm.checkpoint import TrainedOnly
     from recbole_llm.llm.contrast import KeyQueue, MomentumWeights
     from recbole_llm.llm.hop_prompt import assemble, load_hop_prompts
     from recbole_llm.llm.lora import (
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "Backbone": "backbone",
     "load_backbone": "backbone",
-    "TrainedOnly": "checkpoint",
     "KeyQueue": "contrast",
     "MomentumWeights": "contrast",
     "assemble": "hop_prompt",
@@ -52,7 +50,6 @@ __all__ = [
     "KeyQueue",
     "MomentumWeights",
     "NodeReader",
-    "TrainedOnly",
     "adapter_state",
     "add_lora",
     "assemble",

@@ -32,7 +32,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
@@ -43,7 +42,6 @@ from recbole_llm.llm import (
     KeyQueue,
     MomentumWeights,
     NodeReader,
-    TrainedOnly,
     add_lora,
     assemble,
     load_backbone,
@@ -51,6 +49,7 @@ from recbole_llm.llm import (
     save_adapter,
 )
 from recbole_llm.model import StageSpec
+from recbole_llm.model.layer import FrozenTrunkRecommender
 
 _STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
 _EXTERNAL = (*_STAGES, "text")
@@ -80,7 +79,7 @@ PAIRS = (
 )
 
 
-class GALRec(TrainedOnly, GeneralRecommender):
+class GALRec(FrozenTrunkRecommender):
     """U, I: users, items, each counting padding id 0. B: batch. S: history length. h: LLM's width.
 
     Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, ``llm_path``

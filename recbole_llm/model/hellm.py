@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
@@ -23,7 +22,6 @@ from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset, PrefixLoader
 from recbole_llm.llm import (
     GraphPrefix,
-    TrainedOnly,
     add_lora,
     build_inputs,
     input_scales,
@@ -35,12 +33,13 @@ from recbole_llm.llm import (
     tokenize_prompt,
 )
 from recbole_llm.model import StageSpec
+from recbole_llm.model.layer import FrozenTrunkRecommender
 
 _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")
 
 
-class HeLLM(TrainedOnly, GeneralRecommender):
+class HeLLM(FrozenTrunkRecommender):
     """I: items, counting padding id 0. B: batch. S: history length. h: the LLM's hidden size.
 
     Config keys: ``llm_path`` ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit``

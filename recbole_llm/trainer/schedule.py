@@ -29,5 +29,6 @@ def learning_rate_factor(config: Config, epochs_done: float) -> float:
         left = 1 - done if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
         return floor + (1 - floor) * left
     raise ValueError(
-        f"lr_schedule must be constant, exponential, cosine or linear, got lr_schedule={schedule!r}."
+        f"lr_schedule must be constant, exponential, cosine or linear, "
+        f"got lr_schedule={schedule!r}."
     )

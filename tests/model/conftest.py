@@ -44,6 +44,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "GALRec": {
         "prompts": "galrec_short",
         "MAX_ITEM_LIST_LENGTH": 6,
+        "prefixes_per_user": 3,
         "n_first_order": 3,
         "n_second_order": 2,
         "queue_size": 32,
