@@ -165,7 +165,10 @@ class GALRec(FrozenTrunkRecommender):
         )
 
     def _add_contrast(self, config: Config) -> None:
-        self.temperature, self.gal_rows = config["temperature"], config["gal_rows"]
+        self.temperature = config["temperature"]
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be > 0, got temperature={self.temperature!r}.")
+        self.gal_rows = None if config["gal_rows"] is None else _checked(config, "gal_rows", 1)
         self.loss_weights = {name: config[f"{name}_weight"] for name in ("l1", "l2", "l3")}
         used = {name for name in self.loss_weights if config[f"use_{name}"] and config["use_gal"]}
         self.pairs = [pair for pair in PAIRS if pair.loss in used and pair.n_hops <= self.n_hops]
