@@ -79,6 +79,38 @@ def train(work: Path, small_ml100k: Path) -> Callable[..., RunRecord]:
     return call
 
 
+@pytest.fixture(scope="session")
+def tiny_t5(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a random two-layer T5 and of a tokenizer that ends a text with ``</s>``."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5Model
+
+    words = ["<pad>", "</s>", "<unk>", "User", "Item", "items", "users", "next", ":"]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    config = T5Config(
+        vocab_size=len(words) + 3,  # T5's table has more rows than its tokenizer has tokens
+        d_model=16,
+        d_kv=4,
+        d_ff=24,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        dropout_rate=0.0,
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny-t5")
+    T5Model(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    ).save_pretrained(folder)
+    return str(folder)
+
+
 class Cli:
     """The console scripts, each run in a process of its own whose folder is ``work``."""
 

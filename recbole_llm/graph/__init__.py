@@ -12,6 +12,7 @@ from recbole_llm.graph.adjacency import (
 )
 from recbole_llm.graph.hypergraph import Hypergraph, i2i_hypergraph, u2u_hypergraph
 from recbole_llm.graph.knn import KnnGraph, knn_graph
+from recbole_llm.graph.neighbours import NeighbourTable, edge_priority
 from recbole_llm.graph.pattern import EdgePattern
 from recbole_llm.graph.refine import cooccurrence_graph, refined_adj, semantic_graph
 from recbole_llm.graph.sampling import sample_edges
@@ -22,9 +23,11 @@ __all__ = [
     "EdgePattern",
     "Hypergraph",
     "KnnGraph",
+    "NeighbourTable",
     "bipartite_norm_adj",
     "cooccurrence_graph",
     "csr_matrix",
+    "edge_priority",
     "i2i_hypergraph",
     "knn_graph",
     "knn_norm_adj",

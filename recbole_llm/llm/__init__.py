@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_llm.llm.backbone import Backbone, load_backbone
+    from recbole_llm.llm.contrast import KeyQueue, MomentumWeights
+    from recbole_llm.llm.hop_prompt import assemble, load_hop_prompts
     from recbole_llm.llm.lora import (
         adapter_state,
         add_lora,
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
     )
     from recbole_llm.llm.prefix import GraphPrefix, last_hidden, prefix_cache
     from recbole_llm.llm.prompt import build_inputs, load_prompt, tokenize_prompt
+    from recbole_llm.llm.reader import NodeReader
 
 _MODULE_OF = {
     "Backbone": "backbone",
     "load_backbone": "backbone",
+    "KeyQueue": "contrast",
+    "MomentumWeights": "contrast",
+    "assemble": "hop_prompt",
+    "load_hop_prompts": "hop_prompt",
     "adapter_state": "lora",
     "add_lora": "lora",
     "load_adapter": "lora",
@@ -34,18 +41,24 @@ _MODULE_OF = {
     "build_inputs": "prompt",
     "load_prompt": "prompt",
     "tokenize_prompt": "prompt",
+    "NodeReader": "reader",
 }
 
 __all__ = [
     "Backbone",
     "GraphPrefix",
+    "KeyQueue",
+    "MomentumWeights",
+    "NodeReader",
     "adapter_state",
     "add_lora",
+    "assemble",
     "build_inputs",
     "last_hidden",
     "load_adapter",
     "load_adapter_state",
     "load_backbone",
+    "load_hop_prompts",
     "load_prompt",
     "prefix_cache",
     "save_adapter",

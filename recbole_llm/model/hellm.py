@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import GeneralRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
@@ -34,12 +33,13 @@ from recbole_llm.llm import (
     tokenize_prompt,
 )
 from recbole_llm.model import StageSpec
+from recbole_llm.model.layer import FrozenTrunkRecommender
 
 _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")
 
 
-class HeLLM(GeneralRecommender):
+class HeLLM(FrozenTrunkRecommender):
     """I: items, counting padding id 0. B: batch. S: history length. h: the LLM's hidden size.
 
     Config keys: ``llm_path`` ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit``
@@ -194,43 +194,6 @@ class HeLLM(GeneralRecommender):
     def export_adapter(self, folder: Path) -> None:
         """Write the LoRA weights as a folder that PEFT reads."""
         save_adapter(self.llm, folder)
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return what was trained: adapters, prefix, item MLP and score head, no frozen weight."""
-        trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
-        full = super().state_dict(*args, **kwargs)
-        return {name: value for name, value in full.items() if name in trained}
-
-    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Load what ``state_dict`` returned.
-
-        Raises:
-            ValueError: weights are missing, unexpected or of another shape.
-        """
-        given, own = (
-            {(name, tuple(value.shape)) for name, value in state.items()}
-            for state in (state_dict, self.state_dict())
-        )
-        if given != own:
-            odd = {name for name, _ in given ^ own}
-            raise ValueError(
-                f"the checkpoint does not fit this HeLLM: {len(odd)} weights are missing, "
-                f"unexpected or of another shape, e.g. {min(odd)}. Were the settings the same "
-                f"when it was saved?"
-            )
-        return super().load_state_dict(state_dict, strict=False)
-
-    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
-        """Check that the weights were trained on this language model.
-
-        Raises:
-            ValueError: they were trained on another one.
-        """
-        if para and para["backbone_source"] != self.backbone_source:
-            raise ValueError(
-                f"the checkpoint was trained on {para['backbone_source']}, but the language model "
-                f"loaded is {self.backbone_source}."
-            )
 
 
 def _unit_variance(table: Tensor) -> Tensor:

@@ -148,6 +148,21 @@ def test_encoders_are_refused(tmp_path, config):
         load_backbone(tmp_path)
 
 
+def test_t5_is_taken_where_asked_for(tiny_t5):
+    model, _, source, shape = load_backbone(tiny_t5, encoder_decoder=True, num_layers=1)
+    assert (shape.hidden_size, shape.n_layers, source["num_layers"]) == (16, 1, 1)
+    assert len(model.encoder.block) == len(model.decoder.block) == 1
+    assert not any(p.requires_grad for p in model.parameters())
+    with pytest.raises(ValueError, match="only decoders are supported"):
+        load_backbone(tiny_t5)
+
+
+def test_other_encoders_are_refused_with_the_names_of_those_that_will_do(tmp_path):
+    BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"a 'bert' model.*encoder-decoders \(t5, mt5, umt5\)"):
+        load_backbone(tmp_path, encoder_decoder=True)
+
+
 def test_config_without_the_widths_is_refused():
     config = PreTrainedConfig(num_hidden_layers=2, hidden_size=8)
     with pytest.raises(ValueError, match="does not give num_key_value_heads, head_dim"):

@@ -41,6 +41,18 @@ SMALL: dict[str, dict[str, Any]] = {
         "graph_stage": {"embedding_size": 16, "epochs": 1, "eval_step": 1},
         "sequence_stage": {"hidden_size": 16, "inner_size": 32, "epochs": 1},
     },
+    "GALRec": {
+        "prompts": "galrec_short",
+        "MAX_ITEM_LIST_LENGTH": 6,
+        "prefixes_per_user": 3,
+        "n_first_order": 3,
+        "n_second_order": 2,
+        "queue_size": 32,
+        "momentum": 0.9,
+        "gradient_accumulation_steps": 1,
+        "lora_r": 2,
+        "external_stage": {"embedding_size": 16, "epochs": 1},
+    },
 }
 
 
@@ -133,7 +145,7 @@ class World:
             "train_batch_size": 64,
             **SMALL.get(model, {}),
         }
-        if model == "HeLLM":
+        if model in ("HeLLM", "GALRec"):
             settings["llm_path"] = self.llm_path
         return Config(model, "toy", overrides={**settings, **overrides})
 

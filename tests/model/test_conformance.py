@@ -40,6 +40,14 @@ LEARN = {
             "learning_rate": 0.005,
         },
     },
+    "GALRec": {
+        "epochs": 2,
+        "learning_rate": 0.01,
+        "train_batch_size": 32,
+        "prefixes_per_user": 5,
+        "gal_rows": 8,
+        "external_stage": {"embedding_size": 16, "epochs": 30, "learning_rate": 0.02},
+    },
 }
 
 

@@ -33,6 +33,11 @@ def test_cosine_warms_up_and_ends_at_the_minimum(done: float, wanted: float) -> 
     assert factor("cosine", done) == pytest.approx(wanted, abs=1e-3)
 
 
+@pytest.mark.parametrize(("done", "wanted"), [(1, 0.5), (2, 1), (4, 0.775), (10, 0.1), (12, 0.1)])
+def test_linear_warms_up_and_ends_at_the_minimum(done: float, wanted: float) -> None:
+    assert factor("linear", done) == pytest.approx(wanted, abs=1e-3)
+
+
 def test_cosine_first_step_moves_and_no_warmup_starts_at_the_top() -> None:
     assert 0 < factor("cosine", 0) < 0.01
     assert factor("cosine", 0, warmup_epochs=0) == 1
@@ -43,5 +48,7 @@ def test_cosine_with_warmup_as_long_as_training() -> None:
 
 
 def test_unknown_schedule() -> None:
-    with pytest.raises(ValueError, match="constant, exponential or cosine, got lr_schedule='cos'"):
+    with pytest.raises(
+        ValueError, match="constant, exponential, cosine or linear, got lr_schedule='cos'"
+    ):
         factor("cos", 0)

@@ -1,0 +1,359 @@
+"""GALRec: a language model that reads users, items and their neighbours, taught to aggregate them.
+
+Reference: Z. Guan et al., "Enhancing Collaborative Semantics of Language Model-Driven
+Recommendations via Graph-Aware Learning", arXiv:2406.13235 (equation numbers below). A first stage
+trains the external embeddings (LightGCN or SASRec).
+
+Where the paper contradicts itself or is silent:
+
+- Eq. 5 and 15 sum over E_v^0, eq. 14 and the text beside it take the negatives E_v^2 from Q_u^2.
+  We follow eq. 14: it is what the queue of eq. 16 holds, and what can undo the collapse of 2-hop
+  representations that section V-D reports.
+- Eq. 8 to 13: the text calls the same symbols by other hops (E_v^2 "first-order", E_u^0
+  "second-order"). We read the superscripts: with them eq. 8 and 9 are what their heading says, and
+  eq. 12 what its heading says, with eq. 11 the same for the other side.
+- Eq. 16 stores f_q's output, the text f_m's. We store f_m's, as MoCo does; without it eq. 17 would
+  change nothing. Positives come from f_q (text, eq. 14), with gradients on both sides.
+- A queued key of the positive's own node is no negative: the sums are over users and items.
+- SASRec and the text encoder give no user embedding: a user is the mean of their training items.
+- Table V's other hops: with 1 hop L1 and L2 have no 2-hop prompt and drop out; with 3 hops L2 has
+  also the pair one hop further out. Eq. 1's prompt is the user's widest one.
+- The item that is to be predicted is not in the user's prompts, so the user is not in the item's.
+- Not the whole LLM is trained but LoRA weights. lambda_4 (eq. 18) is the optimiser's weight decay.
+"""
+
+import json
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_llm.config import Config
+from recbole_llm.data import MultimodalDataset, PrefixLoader
+from recbole_llm.graph import NeighbourTable, edge_priority, row_norm_matrix
+from recbole_llm.llm import (
+    KeyQueue,
+    MomentumWeights,
+    NodeReader,
+    add_lora,
+    assemble,
+    load_backbone,
+    load_hop_prompts,
+    save_adapter,
+)
+from recbole_llm.model import StageSpec
+from recbole_llm.model.layer import FrozenTrunkRecommender
+
+_STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
+_EXTERNAL = (*_STAGES, "text")
+
+View = tuple[str, int]  # side and hop
+Prompt = tuple[Tensor, Tensor]  # ids and mask, (B, T) int64 each
+
+
+class Pair(NamedTuple):
+    """Two views that a loss pulls together; the key's side and hop name the queue of negatives."""
+
+    loss: str
+    anchor: View
+    key: View
+    n_hops: int  # the pair takes part from so many hops on
+
+
+PAIRS = (
+    Pair("l1", ("user", 0), ("user", 2), 2),  # eq. 5, as eq. 14 has it
+    Pair("l1", ("item", 0), ("item", 2), 2),  # eq. 6
+    Pair("l2", ("item", 1), ("user", 2), 2),  # eq. 8
+    Pair("l2", ("user", 1), ("item", 2), 2),  # eq. 9
+    Pair("l3", ("item", 1), ("user", 0), 1),  # eq. 11
+    Pair("l3", ("user", 1), ("item", 0), 1),  # eq. 12
+    Pair("l2", ("item", 2), ("user", 3), 3),  # not in the paper
+    Pair("l2", ("user", 2), ("item", 3), 3),
+)
+
+
+class GALRec(FrozenTrunkRecommender):
+    """U, I: users, items, each counting padding id 0. B: batch. S: history length. h: LLM's width.
+
+    Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, ``llm_path``
+    ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit`` ``gradient_checkpointing``
+    ``prompts``, ``lora_r`` ``lora_alpha`` ``lora_dropout`` ``lora_targets``, ``n_hops``
+    ``n_first_order`` ``n_second_order`` ``n_third_order``, ``use_gal`` ``use_l1`` ``use_l2``
+    ``use_l3`` ``l1_weight`` ``l2_weight`` ``l3_weight`` ``temperature`` ``queue_size``
+    ``momentum`` ``gal_rows``, ``gradient_accumulation_steps``.
+
+    Args:
+        config: settings.
+        dataset: the training part.
+        stage_outputs: "external" with ``item_embedding`` (I, d) and perhaps ``user_embedding``
+            (U, d); empty for text.
+    """
+
+    input_type = InputType.POINTWISE
+    train_loader = PrefixLoader
+    needs_history = True
+    saved_buffers = ("momentum_weights.", "queues.")
+
+    @classmethod
+    def required_stages(cls, config: Config) -> dict[str, StageSpec]:
+        """Return the stage that trains the external embeddings; none for text."""
+        chosen = config["external_embedding"]
+        if chosen not in _EXTERNAL:
+            raise ValueError(
+                f"external_embedding must be {', '.join(_EXTERNAL[:-1])} or {_EXTERNAL[-1]}, "
+                f"got external_embedding={chosen!r}."
+            )
+        return {"external": _STAGES[chosen]} if chosen in _STAGES else {}
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: MultimodalDataset,
+        stage_outputs: dict[str, dict[str, Tensor]],
+    ) -> None:
+        super().__init__(config, dataset)
+        self.ITEM_SEQ = self.ITEM_ID + config["LIST_SUFFIX"]
+        self.n_hops = _checked(config, "n_hops", 1, 3)
+        names = ("n_first_order", "n_second_order", "n_third_order")
+        self.n_drawn = [0, *(_checked(config, name, 1) for name in names)]
+        self._add_graph(dataset)
+        user_table, item_table = _external_tables(config, dataset, stage_outputs)
+
+        backbone = load_backbone(
+            config["llm_path"],
+            revision=config["llm_revision"],
+            num_layers=config["llm_num_layers"],
+            dtype=config["llm_dtype"],
+            load_in_4bit=config["llm_4bit"],
+            gradient_checkpointing=config["gradient_checkpointing"],
+            encoder_decoder=True,
+            cache_dir=config["cache_dir"],
+        )
+        self.backbone_source = json.dumps(backbone.source, sort_keys=True)
+        self.other_parameter_name = ["backbone_source"]
+        llm = add_lora(
+            backbone.model,
+            r=config["lora_r"],
+            alpha=config["lora_alpha"],
+            dropout=config["lora_dropout"],
+            target_modules=config["lora_targets"],
+        )
+        self.reader = NodeReader(llm, user_table, item_table, config["mapping_size"])
+        add_eos = self.reader.is_encoder_decoder
+        self.templates = load_hop_prompts(config["prompts"], backbone.tokenizer, add_eos)
+        # One factor for all scores, so that they start moderate whatever the size of the states.
+        self.score_scale = nn.Parameter(torch.ones(1))
+        self._match_scores()
+        self._add_contrast(config)
+
+    def _add_graph(self, dataset: MultimodalDataset) -> None:
+        """Keep the neighbours of users and of items, over the training interactions alone."""
+        edges = dataset.inter_matrix(form="coo")
+        user_key, item_key = (
+            _checksums(dataset.field2id_token[field]) for field in (self.USER_ID, self.ITEM_ID)
+        )
+        priority = edge_priority(user_key[edges.row], item_key[edges.col])
+        self.items_of, self.users_of = NeighbourTable.both(
+            edges.row, edges.col, priority, self.n_users, self.n_items
+        )
+
+    def _add_contrast(self, config: Config) -> None:
+        self.temperature = config["temperature"]
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be > 0, got temperature={self.temperature!r}.")
+        self.gal_rows = None if config["gal_rows"] is None else _checked(config, "gal_rows", 1)
+        self.loss_weights = {name: config[f"{name}_weight"] for name in ("l1", "l2", "l3")}
+        used = {name for name in self.loss_weights if config[f"use_{name}"] and config["use_gal"]}
+        self.pairs = [pair for pair in PAIRS if pair.loss in used and pair.n_hops <= self.n_hops]
+        self.key_views = list(dict.fromkeys(pair.key for pair in self.pairs))
+        size = _checked(config, "queue_size", 1)
+        width = self.reader.hidden_size
+        self.queues = nn.ModuleDict(
+            {f"{side}_{hop}": KeyQueue(size, width) for side, hop in self.key_views}
+        )
+        self.momentum_weights: MomentumWeights | None = None
+        if self.pairs:
+            self.momentum_weights = MomentumWeights(self.reader, config["momentum"])
+        self.batches_a_step = config["gradient_accumulation_steps"]
+        self.n_backward = 0  # backward passes since the momentum weights last followed
+
+    @torch.no_grad()
+    def _match_scores(self) -> None:
+        """Scale the scores of one user's bare prompt to unit variance over the items."""
+        user = self.reader.user_tokens(torch.ones(1, 1, dtype=torch.long))
+        prompt = assemble(self.templates["user", 0], [user])
+        self.score_scale.div_(self._scores(self.reader.read(*prompt).answer)[:, 1:].std())
+
+    # -- prompts -------------------------------------------------------------------------------
+
+    def hops(self, side: str, node: Tensor, first: Tensor) -> list[Tensor]:
+        """Return the token ids (B, n_k) of a node's neighbours at each hop 0..n_hops, -1 for none.
+
+        Further hops are drawn from the training graph, in training at random, else always the
+        same. A walk does not go straight back to the node that it came from.
+
+        Args:
+            side: "user" or "item".
+            node: (B,) int64.
+            first: (B, n) int64, the neighbours at hop 1; 0 for none.
+        """
+        levels = [node, first]  # (B,), (B, n), (B, n, n_2 + 1), (B, n, n_2 + 1, n_3 + 1)
+        for hop in range(2, self.n_hops + 1):
+            table = self.users_of if (side == "user") == (hop % 2 == 0) else self.items_of
+            before = levels[-2].unsqueeze(-1)
+            levels.append(
+                table.draw(levels[-1], self.n_drawn[hop], exclude=before, random=self.training)
+            )
+        tokens = (self.reader.user_tokens, self.reader.item_tokens)
+        start = 0 if side == "user" else 1
+        return [
+            tokens[(start + hop) % 2](level.reshape(len(node), -1))
+            for hop, level in enumerate(levels)
+        ]
+
+    def prompts(self, side: str, interaction: Interaction) -> dict[View, Prompt]:
+        """Return the prompts of hop 0..n_hops of each row's user, or of each row's target item."""
+        user = interaction[self.USER_ID]
+        if side == "user":
+            hops = self.hops("user", user, interaction[self.ITEM_SEQ])
+        else:
+            item = interaction[self.ITEM_ID]
+            first = self.users_of.draw(item, self.n_drawn[1], exclude=user, random=self.training)
+            hops = self.hops("item", item, first)
+        return {
+            (side, hop): assemble(self.templates[side, hop], hops) for hop in range(self.n_hops + 1)
+        }
+
+    # -- losses --------------------------------------------------------------------------------
+
+    def _scores(self, answer: Tensor) -> Tensor:
+        """Return the logits (B, I) of the item tokens, float32."""
+        return self.score_scale * (answer @ self.reader.item_emb().T)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return L0 plus the weighted contrastive losses (eq. 18).
+
+        The queues take up this batch's keys when the loss is differentiated, and not before, so
+        that a loss which is only looked at changes nothing.
+        """
+        if self.n_backward >= self.batches_a_step:
+            self._follow()
+        prompts = self.prompts("user", interaction)
+        widest = ("user", self.n_hops)
+        reading = self.reader.read(*prompts[widest])
+        logits = self._scores(reading.answer)[:, 1:]  # (B, I - 1): the padding item is no class
+        loss = F.cross_entropy(logits, interaction[self.ITEM_ID] - 1)  # eq. 1
+        if not self.pairs:
+            return loss
+        # Drawn, as the rows of a batch come in the order of their history's length.
+        rows = torch.randperm(len(logits), device=logits.device)[: self.gal_rows]
+        views = {view: (ids[rows], mask[rows]) for view, (ids, mask) in prompts.items()}
+        interaction = interaction[rows]
+        views |= self.prompts("item", interaction)
+        return loss + self._graph_loss(interaction, views, {widest: reading.meaning[rows]})
+
+    def _graph_loss(
+        self, interaction: Interaction, views: dict[View, Prompt], meaning: dict[View, Tensor]
+    ) -> Tensor:
+        """Return the weighted sum of the contrastive losses in use (eq. 5 to 17).
+
+        Args:
+            interaction: R rows with user and target item.
+            views: the rows' prompts.
+            meaning: (R, h) of the views that were read already; the others are read here.
+        """
+        assert self.momentum_weights is not None  # there are pairs
+        nodes = {"user": interaction[self.USER_ID], "item": interaction[self.ITEM_ID]}
+        total = torch.zeros((), device=nodes["user"].device)
+        for pair in self.pairs:
+            for view in (pair.anchor, pair.key):
+                if view not in meaning:
+                    meaning[view] = self.reader(*views[view])  # f_q of eq. 14
+            queue, (side, _) = self._queue(pair.key), pair.key
+            anchor, positive = meaning[pair.anchor], meaning[pair.key]
+            term = queue.contrast(anchor, positive, nodes[side], self.temperature)
+            total = total + self.loss_weights[pair.loss] * term
+        if torch.is_grad_enabled():
+            keys = {v: self.momentum_weights.call(self.reader, *views[v]) for v in self.key_views}
+            total.register_hook(lambda _: self._take_up(keys, nodes))
+        return total
+
+    def _queue(self, view: View) -> KeyQueue:
+        queue = self.queues["_".join(map(str, view))]
+        assert isinstance(queue, KeyQueue)
+        return queue
+
+    def _take_up(self, keys: dict[View, Tensor], nodes: dict[str, Tensor]) -> None:
+        """Put a batch's keys into the queues (eq. 16)."""
+        for (side, hop), key in keys.items():
+            self._queue((side, hop)).push(key, nodes[side])
+        self.n_backward += 1
+
+    def _follow(self) -> None:
+        """Let the momentum weights follow one step of the optimiser (eq. 17)."""
+        if self.momentum_weights is not None and self.n_backward:
+            self.momentum_weights.update(self.reader)
+        self.n_backward = 0
+
+    def begin_epoch(self) -> None:
+        """Follow the last step of the epoch before, which may have had fewer batches."""
+        self._follow()
+
+    # -- scores and files ----------------------------------------------------------------------
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Return scores of every item for each user, (B * I,), flat as the evaluator expects."""
+        prompt = self.prompts("user", interaction)["user", self.n_hops]
+        return self._scores(self.reader.read(*prompt).answer).flatten()
+
+    def export_adapter(self, folder: Path) -> None:
+        """Write the LoRA weights as a folder that PEFT reads."""
+        save_adapter(self.reader.llm, folder)
+
+
+def _checked(config: Config, key: str, low: int, high: int | None = None) -> int:
+    value = config[key]
+    if type(value) is not int or value < low or (high is not None and value > high):
+        wanted = f"in {low}..{high}" if high is not None else f">= {low}"
+        raise ValueError(f"{key} must be an integer {wanted}, got {key}={value!r}.")
+    return value
+
+
+def _checksums(tokens: NDArray[np.str_]) -> NDArray[np.uint32]:
+    """Return a number for each name (n,): by it neighbours are ranked, however ids are given."""
+    return np.array([zlib.crc32(str(token).encode()) for token in tokens], dtype=np.uint32)
+
+
+def _external_tables(
+    config: Config, dataset: MultimodalDataset, stage_outputs: dict[str, dict[str, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Return the frozen embeddings of users (U, d) and items (I, d), h of eq. 3, of unit variance.
+
+    Raises:
+        ValueError: the text modality is not there.
+    """
+    chosen, modality = config["external_embedding"], config["text_modality"]
+    if chosen == "text":
+        found = {"item_embedding": dataset.modality(modality)}  # eq. 2
+    else:
+        found = stage_outputs["external"]
+    item_table = found["item_embedding"].float().clone()
+    item_table[0] = 0
+    user_table = found.get("user_embedding")
+    if user_table is None:
+        edges = dataset.inter_matrix(form="coo")
+        means = row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
+        user_table = means @ item_table
+    return _unit_variance(user_table), _unit_variance(item_table)
+
+
+def _unit_variance(table: Tensor) -> Tensor:
+    table = table.float()
+    return table / table[1:].std().clamp(min=1e-12)
