@@ -15,13 +15,8 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
-from recbole_llm.model.layer import (
-    DotProductRecommender,
-    FrozenFeatures,
-    propagate_mean,
-    rows,
-    training_adjacency,
-)
+from recbole_llm.model.content import FrozenFeatures
+from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows, training_adjacency
 from recbole_llm.model.loss import l2_loss
 
 

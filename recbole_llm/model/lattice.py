@@ -19,14 +19,8 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
 from recbole_llm.graph import EdgePattern, knn_graph, segment_sum
-from recbole_llm.model.layer import (
-    DotProductRecommender,
-    FrozenFeatures,
-    item_graph_operator,
-    propagate_mean,
-    rows,
-    training_adjacency,
-)
+from recbole_llm.model.content import FrozenFeatures, item_graph_operator
+from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows, training_adjacency
 from recbole_llm.model.loss import bpr_loss, l2_loss
 
 

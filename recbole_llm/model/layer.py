@@ -1,6 +1,5 @@
 """Layers that two or more models share."""
 
-from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -9,21 +8,13 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor, nn
 
-from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
 from recbole_llm.graph import (
     bipartite_norm_adj,
-    cooccurrence_graph,
     csr_matrix,
-    knn_graph,
-    knn_norm_adj,
-    refined_adj,
-    row_norm_matrix,
-    semantic_graph,
     spmm,
     transpose_csr,
 )
-from recbole_llm.model.loss import Factored
 
 
 class DotProductRecommender(GeneralRecommender):
@@ -171,166 +162,3 @@ def interaction_operator(dataset: MultimodalDataset) -> Operator:
     """Return the binary interactions R (U, I) of ``dataset``, the training part, as a layer."""
     edges = dataset.inter_matrix(form="coo")
     return Operator(csr_matrix(edges.row, edges.col, None, (dataset.user_num, dataset.item_num)))
-
-
-class FrozenFeatures(nn.Module):
-    """Every modality's features (I, F_m) of a data set by name, float32, row 0 zero, not trained.
-
-    Raises:
-        ValueError: the data set names no modality.
-    """
-
-    def __init__(self, model: str, dataset: MultimodalDataset) -> None:
-        super().__init__()
-        self.names = modality_names(model, dataset)
-        for name in self.names:
-            self.register_buffer(f"{name}_feature", dataset.modality(name), persistent=False)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.get_buffer(f"{name}_feature")
-
-    def __len__(self) -> int:
-        """Return the number of modalities."""
-        return len(self.names)
-
-    def items(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield each modality's name and features."""
-        return ((name, self[name]) for name in self.names)
-
-    def linear(self, width: int, bias: bool = True) -> nn.ModuleDict:
-        """Return a new linear map F_m -> ``width`` for each modality."""
-        maps = {name: nn.Linear(x.size(1), width, bias=bias) for name, x in self.items()}
-        return nn.ModuleDict(maps)
-
-
-def modality_names(model: str, dataset: MultimodalDataset) -> list[str]:
-    """Return the names of a data set's modalities, of which a model needs at least one."""
-    if not dataset.modality_names:
-        raise ValueError(
-            f"{model} needs item features, and dataset {dataset.dataset_name!r} names no modality. "
-            f"Add `modalities` to its YAML, such as {{text: text_feat.npy}}, or choose a model "
-            f"without them."
-        )
-    return dataset.modality_names
-
-
-def item_graph_operator(
-    config: Config, dataset: MultimodalDataset, feature: Tensor, *, weighted: bool
-) -> Operator:
-    """Return the frozen propagation over an item-item graph of one modality.
-
-    An item's ``knn_k`` nearest items, itself the first of them, under symmetric normalisation of
-    0/1 edges, or of cosines if ``weighted``. That an item is its own neighbour is what the public
-    code of LATTICE, FREEDOM and MGCN does; their papers do not say. With ``graph_refinement`` it is
-    MLLMRec's refined graph instead: ``semantic_k`` nearest items of a cosine of at least
-    ``similarity_threshold``, and ``cooccurrence_k`` items of the most similar training audience.
-    """
-    refinement = [config[key] for key in ("semantic_k", "similarity_threshold", "cooccurrence_k")]
-    if not config["graph_refinement"]:
-        graph = knn_graph(feature, config["knn_k"], include_self=True)
-        return Operator(knn_norm_adj(graph, len(feature), weighted=weighted))
-    return Operator(refined_item_adj(dataset, feature, *refinement))
-
-
-def refined_item_adj(
-    dataset: MultimodalDataset,
-    feature: Tensor,
-    semantic_k: int,
-    threshold: float | None,
-    cooccurrence_k: int | None,
-) -> Tensor:
-    """Return MLLMRec's refined item-item graph (I, I), its eq. 7 to 11, of training interactions.
-
-    ``threshold`` None leaves out the denoising, ``cooccurrence_k`` None the shared audiences.
-    """
-    audience = None
-    if cooccurrence_k is not None:
-        edges = dataset.inter_matrix(form="coo")
-        n_users, n_items = dataset.user_num, dataset.item_num
-        audience = cooccurrence_graph(edges.row, edges.col, n_users, n_items, cooccurrence_k)
-    return refined_adj(semantic_graph(feature, semantic_k, threshold), audience, len(feature))
-
-
-class ModalityPropagation(nn.Module):
-    """One modality's user and item embeddings by propagation over the user-item graph.
-
-    A user starts as the mean of the projected features of the items they have, and the last of the
-    layers is the result. Guo et al., "LGMRec", AAAI 2024, arXiv:2312.16400, section "Modality Graph
-    Embedding"; SRGFormer takes it over.
-    """
-
-    def __init__(self, dataset: MultimodalDataset, n_layers: int) -> None:
-        super().__init__()
-        edges = dataset.inter_matrix(form="coo")
-        n_users, n_items = dataset.user_num, dataset.item_num
-        self.n_layers = n_layers
-        self.user_mean = Operator(row_norm_matrix(edges.row, edges.col, n_users, n_items))
-
-    def forward(self, item_feature: Tensor, norm_adj: Tensor) -> Tensor:
-        """Return (N, d) from projected item features (I, d), row 0 zero."""
-        hidden = torch.cat([self.user_mean(item_feature), item_feature])
-        for _ in range(self.n_layers):
-            hidden = spmm(norm_adj, hidden, norm_adj)
-        return hidden
-
-
-class LearnedHyperedges(nn.Module):
-    """One modality's hyperedges, and propagation through them.
-
-    H_i = X V and H_u = R H_i; each row becomes a distribution over the K hyperedges, by
-    Gumbel-softmax in training and by softmax in evaluation. Item embeddings are gathered into the
-    hyperedges and given back, L times; users receive those of the last layer. Guo et al., "LGMRec",
-    AAAI 2024, arXiv:2312.16400, section "Global Hypergraph Embedding"; SRGFormer's local part.
-
-    Args:
-        n_features: F.
-        n_hyperedges: K.
-        n_layers: L >= 1.
-        temperature: of the softmax, > 0.
-        dropout: of memberships, in [0, 1).
-    """
-
-    def __init__(
-        self, n_features: int, n_hyperedges: int, n_layers: int, temperature: float, dropout: float
-    ) -> None:
-        super().__init__()
-        self.n_layers, self.temperature = n_layers, temperature
-        self.hyperedge = nn.Parameter(torch.empty(n_features, n_hyperedges))  # V
-        nn.init.xavier_uniform_(self.hyperedge)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, feature: Tensor, interactions: Operator, item_emb: Tensor) -> Factored:
-        """Return embeddings (N, d), users first, as memberships times the hyperedges' embeddings.
-
-        Args:
-            feature: (I, F), row 0 zero.
-            interactions: R, binary (U, I).
-            item_emb: (I, d).
-        """
-        item_logit = feature @ self.hyperedge  # (I, K)
-        user_part = self._membership(interactions(item_logit))  # (U, K)
-        item_part = self._membership(item_logit)  # (I, K)
-        # padding item 0 is an item like the others to a softmax; it joins no hyperedge
-        item_part = torch.cat([torch.zeros_like(item_part[:1]), item_part[1:]])
-        gathered = item_part.T @ item_emb  # (K, d)
-        overlap = item_part.T @ item_part  # (K, K)
-        for _ in range(self.n_layers - 1):
-            gathered = overlap @ gathered  # (K, d) = H^T (H gathered)
-        return Factored(torch.cat([user_part, item_part]), gathered)
-
-    def _membership(self, logit: Tensor) -> Tensor:
-        if self.training:
-            part = F.gumbel_softmax(logit, self.temperature, dim=-1)
-        else:  # without noise, so that evaluation is deterministic
-            part = F.softmax(logit / self.temperature, dim=-1)
-        return self.dropout(part)
-
-
-def learned_hyperedges(config: Config, features: FrozenFeatures) -> nn.ModuleDict:
-    """Return each modality's ``LearnedHyperedges``.
-
-    Config keys: ``n_hyperedges``, ``n_hyper_layers``, ``temperature``, ``hyper_dropout``.
-    """
-    keys = ("n_hyperedges", "n_hyper_layers", "temperature", "hyper_dropout")
-    sizes = [config[key] for key in keys]
-    return nn.ModuleDict({n: LearnedHyperedges(x.size(1), *sizes) for n, x in features.items()})

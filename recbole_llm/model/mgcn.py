@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
 from recbole_llm.graph import norm_interactions
+from recbole_llm.model.content import FrozenFeatures, item_graph_operator
 from recbole_llm.model.layer import (
     DotProductRecommender,
-    FrozenFeatures,
     Operator,
-    item_graph_operator,
     propagate_mean,
     rows,
     training_adjacency,

@@ -19,14 +19,8 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
 from recbole_llm.graph import row_norm_matrix, spmm
-from recbole_llm.model.layer import (
-    DotProductRecommender,
-    FrozenFeatures,
-    propagate_mean,
-    refined_item_adj,
-    rows,
-    training_adjacency,
-)
+from recbole_llm.model.content import FrozenFeatures, refined_item_adj
+from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows, training_adjacency
 from recbole_llm.model.loss import bpr_loss
 
 

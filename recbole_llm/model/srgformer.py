@@ -19,12 +19,10 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
 from recbole_llm.graph import EdgePattern
+from recbole_llm.model.content import FrozenFeatures, ModalityPropagation, learned_hyperedges
 from recbole_llm.model.layer import (
     DotProductRecommender,
-    FrozenFeatures,
-    ModalityPropagation,
     interaction_operator,
-    learned_hyperedges,
     propagate_mean,
     rows,
     training_adjacency,

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
-from recbole_llm.model.layer import DotProductRecommender, FrozenFeatures
+from recbole_llm.model.content import FrozenFeatures
+from recbole_llm.model.layer import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss, l2_loss
 
 
