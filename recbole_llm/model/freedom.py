@@ -104,8 +104,14 @@ def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
     """Return one weight a modality, adding up to 1; those not given share what is left equally.
 
     Raises:
-        ValueError: a weight is negative, or those given leave no room.
+        ValueError: a weight is no number or negative, or those given leave no room.
     """
+    wrong = [k for k, v in (given or {}).items() if not _is_number(v)]
+    if wrong:
+        raise ValueError(
+            f"modality_weights must map names of modalities to numbers, got {dict(given)}; on the "
+            f'command line: --modality_weights="{{image: 0.1}}", with a space.'
+        )
     fixed = {name: float(given[name]) for name in names if name in (given or {})}
     others, left = len(names) - len(fixed), 1.0 - sum(fixed.values())
     if min(fixed.values(), default=0.0) < 0 or (others and left < 0):
@@ -116,3 +122,7 @@ def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
     if not sum(weights) > 0:
         raise ValueError(f"modality_weights leave every modality of {names} without weight.")
     return [weight / sum(weights) for weight in weights]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
