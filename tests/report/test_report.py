@@ -157,7 +157,7 @@ def test_a_difference_of_all_users_is_marked_and_one_of_two_is_not(spec: Any) ->
     # the smaller two of four equal tests: times 4, then not below
     assert float(tests[0]["p_t_holm"]) == pytest.approx(4 * stats.ttest_rel(*pairs.T).pvalue)
     assert float(tests[2]["p_t_holm"]) == 1 and tests[0]["n_users"] == "40"
-    assert "**1.0000 ± .0000***" in Path("reports/t/report.md").read_text()
+    assert "**1.0000 ± .0000\\***" in Path("reports/t/report.md").read_text()
     assert "$^{*}$" in Path("reports/t/tables.tex").read_text()
 
 
