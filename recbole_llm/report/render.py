@@ -57,7 +57,7 @@ def to_markdown(table: Table) -> str:
     """Return a Markdown table: best bold, second underlined, published numbers in italics."""
 
     def cell(number: Number | None, line: Line) -> str:
-        text = value_text(number, line.published)
+        text = value_text(number, line.published).replace("*", "\\*")
         if line.published:
             return f"*{text}*" if text else ""
         if number is not None and number.rank:
@@ -124,6 +124,8 @@ _LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
     "±": r"$\pm$",
     "α": r"$\alpha$",
     "β": r"$\beta$",

@@ -11,13 +11,16 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from recbole_llm.config import VOLATILE_KEYS
 from recbole_llm.sweep.plots import plot_study
 from recbole_llm.sweep.spec import Spec, load_spec
 from recbole_llm.sweep.store import open_store
 from recbole_llm.sweep.worker import Task, slug, work
 
 HEARTBEAT_S = 30
+#: What the command line may set: no number depends on it, nor where the sweep finds its runs.
+PLACE_KEYS = frozenset(
+    "cache_dir checkpoint_s data_path gpu_id show_progress state torch_threads use_gpu".split()
+)
 
 
 def sweep(
@@ -57,10 +60,10 @@ def sweep(
     spec = load_spec(spec_path, profile)
     overrides = dict(overrides or {})
     for key in overrides:
-        if key not in VOLATILE_KEYS:
+        if key not in PLACE_KEYS:
             raise ValueError(
                 f"--{key} would change the experiment; set it in {spec_path}. The command line "
-                f"takes what no number depends on: {', '.join(sorted(VOLATILE_KEYS))}."
+                f"takes what no number depends on: {', '.join(sorted(PLACE_KEYS))}."
             )
     if workers < 1:
         raise ValueError(f"--workers must be an integer >= 1, got {workers}.")

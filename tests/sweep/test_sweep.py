@@ -195,6 +195,7 @@ def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fa
     ("over", "arguments", "message"),
     [
         ({}, ["--epochs=3"], "--epochs would change the experiment"),
+        ({}, ["--resume"], "--resume would change the experiment"),
         ({}, ["--workers=0"], "--workers must be an integer >= 1"),
         ({"space": {"lerning_rate": [1]}}, [], "space.lerning_rate: no such key of model BPR"),
         ({"settings": {"epoch": 1}}, [], "unknown key 'epoch'"),
