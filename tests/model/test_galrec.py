@@ -133,7 +133,7 @@ def test_hops_of_a_hand_made_graph(world):
 
 
 def test_prompts_hold_training_neighbours_and_neither_target_nor_user(make):
-    made = make(n_hops=3, n_second_order=4)
+    made = make(n_hops=3, n_first_order=60, n_second_order=4)
     model, samples, edges = made.model.train(), made.samples(), made.edges()
     torch.manual_seed(0)
     prompts = model.prompts("user", samples) | model.prompts("item", samples)
@@ -153,10 +153,10 @@ def test_prompts_hold_training_neighbours_and_neither_target_nor_user(make):
         for nth, (kind, other) in enumerate(second):
             assert kind == "u" and other != user and (other, history[nth // 4]) in edges
         first = nodes["item", 1][1:]
-        assert len(first) == 3 and ("u", user) not in first
-        assert all((other, item) in edges for _, other in first)
-        second = nodes["item", 2][4:]
-        assert len(second) == 3 * 4 and ("i", item) not in second
+        others = {("u", other) for other, its in edges if its == item and other != user}
+        assert set(first) == others and len(first) == len(others) > 3
+        second = nodes["item", 2][len(first) + 1 :]
+        assert len(second) == 4 * len(first) and ("i", item) not in second
         for nth, (kind, other) in enumerate(second):
             assert kind == "i" and (first[nth // 4][1], other) in edges
 
