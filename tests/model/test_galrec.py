@@ -225,7 +225,9 @@ def expected_loss(model, samples, prompts, used, temperature, weight):
     with torch.no_grad():
         meaning = {view: reader(*prompt).double().numpy() for view, prompt in prompts.items()}
         answer = reader.read(*prompts["user", model.n_hops]).answer
-        logits = (answer @ reader.item_emb().T * model.score_scale).double().numpy()[:, 1:]
+        logits = (
+            (answer @ reader.item_emb().T * model.score_log_scale.exp()).double().numpy()[:, 1:]
+        )
     items, users = (samples[name].numpy() for name in ("item_id", "user_id"))
     target = logits[np.arange(len(items)), items - 1]
     total = np.mean(np.log(np.exp(logits).sum(axis=1)) - target)
@@ -454,11 +456,11 @@ def test_state_holds_what_is_trained_and_the_queues(make):
     model = make().model
     state = model.state_dict()
     parts = {name.split(".")[0] for name in state}
-    assert parts == {"reader", "score_scale", "momentum_weights", "queues"}
+    assert parts == {"reader", "score_log_scale", "momentum_weights", "queues"}
     frozen = [n for n in state if n.startswith("reader.llm.") and "lora_" not in n]
     assert not frozen and not [n for n in state if "table" in n]
     assert {n.split(".")[0] for n in make(use_gal=False).model.state_dict()} == {
-        "reader", "score_scale"
+        "reader", "score_log_scale"
     }  # fmt: skip
 
 
@@ -513,6 +515,17 @@ def test_the_trunk_stays_as_it_is(make):
 def test_bad_settings(make, setting, message):
     with pytest.raises(ValueError, match=message):
         make(**setting)
+
+
+def test_scores_start_with_unit_variance(make):
+    made = make()
+    init_seed(2020, True)
+    model = GALRec(made.config, made.split.train, made.outputs).eval()
+    users = Interaction(
+        {"user_id": torch.arange(1, 9), model.ITEM_SEQ: torch.zeros(8, 1, dtype=torch.long)}
+    )
+    scores = model.full_sort_predict(users).view(8, -1)[:, 1:]
+    assert 0.1 < scores.std(dim=1).mean().item() < 10
 
 
 def test_defaults_are_the_papers():
