@@ -149,7 +149,8 @@ class GALRec(FrozenTrunkRecommender):
         add_eos = self.reader.is_encoder_decoder
         self.templates = load_hop_prompts(config["prompts"], backbone.tokenizer, add_eos)
         # One factor for all scores, so that they start moderate whatever the size of the states.
-        self.score_scale = nn.Parameter(torch.ones(1))
+        # Its logarithm: at a small run's rates the factor itself could be stepped below zero.
+        self.score_log_scale = nn.Parameter(torch.zeros(1))
         self._match_scores()
         self._add_contrast(config)
 
@@ -189,7 +190,8 @@ class GALRec(FrozenTrunkRecommender):
         """Scale the scores of one user's bare prompt to unit variance over the items."""
         user = self.reader.user_tokens(torch.ones(1, 1, dtype=torch.long))
         prompt = assemble(self.templates["user", 0], [user])
-        self.score_scale.div_(self._scores(self.reader.read(*prompt).answer)[:, 1:].std())
+        scores = self._scores(self.reader.read(*prompt).answer)[:, 1:]
+        self.score_log_scale.sub_(scores.std().log())
 
     # -- prompts -------------------------------------------------------------------------------
 
@@ -235,7 +237,7 @@ class GALRec(FrozenTrunkRecommender):
 
     def _scores(self, answer: Tensor) -> Tensor:
         """Return the logits (B, I) of the item tokens, float32."""
-        return self.score_scale * (answer @ self.reader.item_emb().T)
+        return self.score_log_scale.exp() * (answer @ self.reader.item_emb().T)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return L0 plus the weighted contrastive losses (eq. 18).

@@ -133,7 +133,7 @@ def test_hops_of_a_hand_made_graph(world):
 
 
 def test_prompts_hold_training_neighbours_and_neither_target_nor_user(make):
-    made = make(n_hops=3, n_second_order=4)
+    made = make(n_hops=3, n_first_order=60, n_second_order=4)
     model, samples, edges = made.model.train(), made.samples(), made.edges()
     torch.manual_seed(0)
     prompts = model.prompts("user", samples) | model.prompts("item", samples)
@@ -153,10 +153,10 @@ def test_prompts_hold_training_neighbours_and_neither_target_nor_user(make):
         for nth, (kind, other) in enumerate(second):
             assert kind == "u" and other != user and (other, history[nth // 4]) in edges
         first = nodes["item", 1][1:]
-        assert len(first) == 3 and ("u", user) not in first
-        assert all((other, item) in edges for _, other in first)
-        second = nodes["item", 2][4:]
-        assert len(second) == 3 * 4 and ("i", item) not in second
+        others = {("u", other) for other, its in edges if its == item and other != user}
+        assert set(first) == others and len(first) == len(others) > 3
+        second = nodes["item", 2][len(first) + 1 :]
+        assert len(second) == 4 * len(first) and ("i", item) not in second
         for nth, (kind, other) in enumerate(second):
             assert kind == "i" and (first[nth // 4][1], other) in edges
 
@@ -225,7 +225,9 @@ def expected_loss(model, samples, prompts, used, temperature, weight):
     with torch.no_grad():
         meaning = {view: reader(*prompt).double().numpy() for view, prompt in prompts.items()}
         answer = reader.read(*prompts["user", model.n_hops]).answer
-        logits = (answer @ reader.item_emb().T * model.score_scale).double().numpy()[:, 1:]
+        logits = (
+            (answer @ reader.item_emb().T * model.score_log_scale.exp()).double().numpy()[:, 1:]
+        )
     items, users = (samples[name].numpy() for name in ("item_id", "user_id"))
     target = logits[np.arange(len(items)), items - 1]
     total = np.mean(np.log(np.exp(logits).sum(axis=1)) - target)
@@ -454,11 +456,11 @@ def test_state_holds_what_is_trained_and_the_queues(make):
     model = make().model
     state = model.state_dict()
     parts = {name.split(".")[0] for name in state}
-    assert parts == {"reader", "score_scale", "momentum_weights", "queues"}
+    assert parts == {"reader", "score_log_scale", "momentum_weights", "queues"}
     frozen = [n for n in state if n.startswith("reader.llm.") and "lora_" not in n]
     assert not frozen and not [n for n in state if "table" in n]
     assert {n.split(".")[0] for n in make(use_gal=False).model.state_dict()} == {
-        "reader", "score_scale"
+        "reader", "score_log_scale"
     }  # fmt: skip
 
 
@@ -513,6 +515,17 @@ def test_the_trunk_stays_as_it_is(make):
 def test_bad_settings(make, setting, message):
     with pytest.raises(ValueError, match=message):
         make(**setting)
+
+
+def test_scores_start_with_unit_variance(make):
+    made = make()
+    init_seed(2020, True)
+    model = GALRec(made.config, made.split.train, made.outputs).eval()
+    users = Interaction(
+        {"user_id": torch.arange(1, 9), model.ITEM_SEQ: torch.zeros(8, 1, dtype=torch.long)}
+    )
+    scores = model.full_sort_predict(users).view(8, -1)[:, 1:]
+    assert 0.1 < scores.std(dim=1).mean().item() < 10
 
 
 def test_defaults_are_the_papers():
