@@ -78,17 +78,26 @@ def open_store(url: str, heartbeat_s: int) -> Store:
     if scheme == "postgresql":  # SQLAlchemy's choice of driver differs between its releases
         url = f"postgresql+psycopg://{path}"
     try:
-        storage = patiently(
-            lambda: RDBStorage(
-                url, engine, heartbeat_interval=heartbeat_s, grace_period=2 * heartbeat_s
-            )
-        )
+        with lock:  # the first to come makes the tables
+            storage = patiently(lambda: _connect(url, engine, heartbeat_s))
     except ImportError as error:
         raise ImportError(
             f"--storage={scheme}://...: its driver is not installed. For PostgreSQL: "
             f"pip install 'recbole-llm[postgresql]'. ({error.__cause__ or error})"
         ) from error
     return Store(storage, lock)
+
+
+def _connect(url: str, engine: dict[str, Any], heartbeat_s: int) -> RDBStorage:
+    def call() -> RDBStorage:
+        return RDBStorage(url, engine, heartbeat_interval=heartbeat_s, grace_period=2 * heartbeat_s)
+
+    try:
+        return call()
+    except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
+        # On a server, another worker may have made the tables in the same moment.
+        time.sleep(1.0)
+        return call()
 
 
 def patiently(call: Callable[[], _T], patience_s: float | None = None) -> _T:
