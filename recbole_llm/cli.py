@@ -1,6 +1,8 @@
 """Console scripts: ``run_recbole`` trains and evaluates, ``recbole_llm`` has the other commands."""
 
 import argparse
+import difflib
+import importlib
 import logging
 import os
 import sys
@@ -180,68 +182,65 @@ def run_sweep(argv: Sequence[str] | None = None) -> int:
     return main(["sweep", *(sys.argv[1:] if argv is None else argv)])
 
 
-def _tool_command(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="recbole_llm", description="Tools around run_recbole.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    runner = commands.add_parser("run", help="the same as run_recbole", add_help=False)
-    runner.add_argument("rest", nargs=argparse.REMAINDER)
-    verifier = commands.add_parser(
-        "verify",
-        help="recompute a run's metrics from its saved lists and the data",
-        allow_abbrev=False,
-    )
-    verifier.add_argument("run", help="a run's folder or record.json")
-    verifier.add_argument("--data_path", help="where the data is now, if it has moved")
-    plotter = commands.add_parser(
-        "plot-embeddings",
-        help="draw how finished runs spread their users (t-SNE, densities)",
-        allow_abbrev=False,
-    )
-    plotter.add_argument("runs", nargs="+", help="folders of finished runs, or record.json files")
-    plotter.add_argument("--output", default="reports/embeddings", help="folder for the figure")
-    plotter.add_argument("--n_users", type=int, default=500, help="users drawn at random")
-    plotter.add_argument("--seed", type=int, default=2020, help="of the draw and of t-SNE")
-    plotter.add_argument("--data_path", help="where the data is now, if it has moved")
-    if argv[:1] == ["run"]:
-        return _run_command(argv[1:])
-    from recbole_llm.llm.reason import command as reasoning
-    from recbole_llm.report import command as reporting
-    from recbole_llm.sweep import command as sweeping
+#: Sub-command: its line in the help, and the function that runs it, whose module is imported when
+#: it is called: none waits for what another needs.
+_COMMANDS = {
+    "run": ("the same as run_recbole", "recbole_llm.cli:_run_command"),
+    "verify": (
+        "recompute a run's metrics from its saved lists and the data",
+        "recbole_llm.cli:_verify",
+    ),
+    "reason": (
+        "describe images and write preference profiles (MLLMRec)",
+        "recbole_llm.llm.reason.command:reason",
+    ),
+    "audit": (
+        "prove that profiles were written from training interactions only",
+        "recbole_llm.llm.reason.command:audit",
+    ),
+    "sweep": (
+        "tune and train all that a spec names; the same command on other machines helps",
+        "recbole_llm.sweep.command:sweep",
+    ),
+    "report": (
+        "tables, figures and a page of a spec, from the records of its runs",
+        "recbole_llm.report.command:report",
+    ),
+    "plot-embeddings": (
+        "draw how finished runs spread their users (t-SNE, densities)",
+        "recbole_llm.report.command:plot_embeddings",
+    ),
+}
 
-    reasoning.add_reason(commands)
-    reasoning.add_audit(commands)
-    sweeping.add_sweep(commands)
-    reporting.add_report(commands)
-    arguments, rest = parser.parse_known_args(argv)
-    if arguments.command == "reason":
-        return reasoning.reason(arguments, rest)
-    if arguments.command == "audit":
-        return reasoning.audit(arguments, rest)
-    if arguments.command == "sweep":
-        return sweeping.sweep(arguments, parse_settings(rest))
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+
+def _tool_command(argv: list[str]) -> int:
+    name = argv[0] if argv else "--help"
+    if name in ("--help", "-h"):
+        print("usage: recbole_llm COMMAND ...\n\nTools around run_recbole.\n\ncommands:")
+        for command, (text, _) in _COMMANDS.items():
+            print(f"  {command:<16} {text}")
+        print("\n`recbole_llm COMMAND --help` has the options of each.")
+        return 0
+    if name not in _COMMANDS:
+        near = difflib.get_close_matches(name, _COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(_COMMANDS)}."
+        raise ValueError(f"recbole_llm has no command {name!r}; {hint}")
+    module, _, function = _COMMANDS[name][1].partition(":")
+    return int(getattr(importlib.import_module(module), function)(argv[1:]))
+
+
+def _verify(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="recbole_llm verify",
+        description="Recomputes a run's metrics from its saved lists and the data.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", help="a run's folder or record.json")
+    parser.add_argument("--data_path", help="where the data is now, if it has moved")
+    arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
-    if arguments.command == "plot-embeddings":
-        return _plot_embeddings(arguments)
-    if arguments.command == "report":
-        return reporting.report(arguments)
     from recbole_llm.verify import verify
 
     report = verify(arguments.run, arguments.data_path)
     print(report.text)
     return 0 if report.agrees else 1
-
-
-def _plot_embeddings(arguments: argparse.Namespace) -> int:
-    from recbole_llm.report.embeddings import plot_embeddings
-
-    files = plot_embeddings(
-        arguments.runs,
-        arguments.output,
-        arguments.n_users,
-        arguments.seed,
-        arguments.data_path,
-    )
-    print("\n".join(map(str, files)))
-    return 0

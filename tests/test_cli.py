@@ -1,5 +1,7 @@
 """The command line: what it takes, what it prints, and how it ends."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 
 import recbole_llm
 from recbole_llm import cli as commands
-from recbole_llm.cli import main, parse_settings, run_recbole, summary
+from recbole_llm.cli import _COMMANDS, main, parse_settings, run_recbole, summary
 from recbole_llm.record import RunRecord, Stage
 
 
@@ -158,17 +160,37 @@ def test_traceback_on_request(
 
 
 def test_tools_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["--help"])
-    assert end.value.code == 0
+    assert main(["--help"]) == 0
     assert "verify" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [[], ["verfy"], ["verify"], ["verify", "x", "--data=y"]])
+@pytest.mark.parametrize("command", [name for name in _COMMANDS if name != "run"])
+def test_every_tool_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"usage: recbole_llm {command} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [["verify"], ["verify", "x", "--data=y"]])
 def test_tools_refuse_other_words(argv: list[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(argv)
     assert end.value.code == 2
+
+
+def test_an_unknown_tool_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verfy"]) == 2
+    assert "did you mean 'verify'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["verify", "sweep", "report", "reason"])
+def test_help_of_a_tool_does_not_import_torch(command: str) -> None:
+    code = (
+        f"import sys\nfrom recbole_llm.cli import main\ntry: main([{command!r}, '--help'])\n"
+        "except SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 def test_tools_run_is_run_recbole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,14 +2,16 @@
 
 import argparse
 import sys
-from typing import Any
+from collections.abc import Sequence
 
 
-def add_sweep(commands: Any) -> None:
-    """Add the command to ``recbole_llm``."""
-    parser = commands.add_parser(
-        "sweep",
-        help="tune and train all that a spec names; the same command on other machines helps",
+def sweep(argv: Sequence[str]) -> int:
+    """Run the command; exit status as ``run_recbole``, 1 when a model has no finished run."""
+    parser = argparse.ArgumentParser(
+        prog="recbole_llm sweep",
+        description="Tunes and trains all that a spec names. The same command goes on with what is "
+        "there, and on another machine that shares --storage it helps. Any other --KEY=VALUE is a "
+        "setting of every run.",
         allow_abbrev=False,
     )
     parser.add_argument("spec", help="YAML file, e.g. benchmarks/hellm/fig4.yaml")
@@ -20,14 +22,11 @@ def add_sweep(commands: Any) -> None:
     parser.add_argument(
         "--heartbeat_s", type=int, default=30, help="a silent worker is dead after twice as long"
     )
-
-
-def sweep(arguments: argparse.Namespace, overrides: dict[str, Any]) -> int:
-    """Run the command; exit status as ``run_recbole``."""
+    arguments, rest = parser.parse_known_args(argv)
+    from recbole_llm.cli import parse_settings
     from recbole_llm.sweep import driver  # Optuna is imported by no other command
 
-    options = vars(arguments) | {"overrides": overrides}
-    del options["command"]
+    options = vars(arguments) | {"overrides": parse_settings(rest)}
     try:
         print(driver.sweep(options.pop("spec"), **options))
     except RuntimeError as error:

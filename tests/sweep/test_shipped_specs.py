@@ -8,7 +8,7 @@ import pytest
 from recbole_llm.config import Config
 from recbole_llm.model import MODELS, recbole_models
 from recbole_llm.report.table import published_folder, read_published
-from recbole_llm.sweep import load_spec
+from recbole_llm.sweep.spec import load_spec
 from recbole_llm.yaml_io import read_yaml
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"

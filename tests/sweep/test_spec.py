@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from recbole_llm.sweep import Spec, load_spec
+from recbole_llm.sweep.spec import Spec, load_spec
 
 SPEC: dict[str, Any] = {
     "datasets": ["ml-100k"],

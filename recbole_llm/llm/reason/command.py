@@ -58,43 +58,9 @@ _OPTIONS: dict[str, tuple[str, type, str]] = {
 }
 
 
-def add_reason(commands: Any) -> None:
-    """Add the parser of ``reason``."""
-    parser = commands.add_parser(
-        "reason",
-        help="describe images and write preference profiles (MLLMRec)",
-        description=_DESCRIPTION,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
-    groups: dict[str, Any] = {}
-    for name, (group, kind, text) in _OPTIONS.items():
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        groups[group].add_argument(f"--{name}", type=kind, help=text, metavar=kind.__name__.upper())
-    parser.add_argument(
-        "--leaky",
-        action="store_true",
-        help="write profiles from ALL interactions, for the ablation only; marked LEAKY",
-    )
-
-
-def add_audit(commands: Any) -> None:
-    """Add the parser of ``audit``."""
-    parser = commands.add_parser(
-        "audit",
-        help="prove that profiles were written from training interactions only",
-        description="Exit status 1 when a held-out interaction is in a prompt, or a prompt is "
-        "missing. Any other --KEY=VALUE is a setting of the data, over those of the profiles.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
-    parser.add_argument("--profiles", help="folder that `reason` wrote; default: the only one")
-
-
-def reason(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def reason(argv: Sequence[str]) -> int:
     """Run the stages; returns the exit status."""
+    arguments, rest = _reason_parser().parse_known_args(argv)
     options = vars(arguments)
     settings = Settings(**{k: v for k, v in options.items() if k in (*_OPTIONS, "leaky")})
     given = _given(rest)
@@ -115,8 +81,39 @@ def reason(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def audit(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+def _reason_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recbole_llm reason",
+        description=_DESCRIPTION,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
+    groups: dict[str, Any] = {}
+    for name, (group, kind, text) in _OPTIONS.items():
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        groups[group].add_argument(f"--{name}", type=kind, help=text, metavar=kind.__name__.upper())
+    parser.add_argument(
+        "--leaky",
+        action="store_true",
+        help="write profiles from ALL interactions, for the ablation only; marked LEAKY",
+    )
+    return parser
+
+
+def audit(argv: Sequence[str]) -> int:
     """Audit a folder; returns the exit status: 0 clean, 1 not."""
+    parser = argparse.ArgumentParser(
+        prog="recbole_llm audit",
+        description="Proves that profiles were written from training interactions only. Exit "
+        "status 1 when a held-out interaction is in a prompt, or a prompt is missing. Any other "
+        "--KEY=VALUE is a setting of the data, over those of the profiles.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
+    parser.add_argument("--profiles", help="folder that `reason` wrote; default: the only one")
+    arguments, rest = parser.parse_known_args(argv)
     from recbole_llm.llm.reason.audit import audit as audit_folder
     from recbole_llm.llm.reason.output import Folder
 
