@@ -77,7 +77,9 @@ class NodeReader(nn.Module):
         """Scale the MLP so that a user or an item is, at first, as large as a word."""
         last: Any = self.mapping[-1]
         last.bias.zero_()
-        mapped = self.mapping(torch.cat([self.user_table[1:], self.item_table[1:]]))
+        nodes = torch.cat([self.user_table[1:], self.item_table[1:]])
+        # Evenly spread ones tell the size: mapping all would take more memory than their tables.
+        mapped = self.mapping(nodes[:: max(1, len(nodes) // 4096)])
         last.weight.mul_(self.words.weight.float().std() / mapped.std())
 
     def user_tokens(self, users: Tensor) -> Tensor:
