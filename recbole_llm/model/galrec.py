@@ -22,7 +22,6 @@ Where the paper contradicts itself or is silent:
 - Not the whole LLM is trained but LoRA weights. lambda_4 (eq. 18) is the optimiser's weight decay.
 """
 
-import json
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -42,14 +41,12 @@ from recbole_llm.llm import (
     KeyQueue,
     MomentumWeights,
     NodeReader,
-    add_lora,
     assemble,
-    load_backbone,
     load_hop_prompts,
     save_adapter,
 )
 from recbole_llm.model import StageSpec
-from recbole_llm.model.layer import FrozenTrunkRecommender
+from recbole_llm.model.trunk import FrozenTrunkRecommender, unit_variance
 
 _STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
 _EXTERNAL = (*_STAGES, "text")
@@ -82,12 +79,10 @@ PAIRS = (
 class GALRec(FrozenTrunkRecommender):
     """U, I: users, items, each counting padding id 0. B: batch. S: history length. h: LLM's width.
 
-    Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, ``llm_path``
-    ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit`` ``gradient_checkpointing``
-    ``prompts``, ``lora_r`` ``lora_alpha`` ``lora_dropout`` ``lora_targets``, ``n_hops``
-    ``n_first_order`` ``n_second_order`` ``n_third_order``, ``use_gal`` ``use_l1`` ``use_l2``
-    ``use_l3`` ``l1_weight`` ``l2_weight`` ``l3_weight`` ``temperature`` ``queue_size``
-    ``momentum`` ``gal_rows``, ``gradient_accumulation_steps``.
+    Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, those of ``load_llm``,
+    ``prompts``, ``n_hops`` ``n_first_order`` ``n_second_order`` ``n_third_order``, ``use_gal``
+    ``use_l1`` ``use_l2`` ``use_l3`` ``l1_weight`` ``l2_weight`` ``l3_weight`` ``temperature``
+    ``queue_size`` ``momentum`` ``gal_rows``, ``gradient_accumulation_steps``.
 
     Args:
         config: settings.
@@ -126,25 +121,7 @@ class GALRec(FrozenTrunkRecommender):
         self._add_graph(dataset)
         user_table, item_table = _external_tables(config, dataset, stage_outputs)
 
-        backbone = load_backbone(
-            config["llm_path"],
-            revision=config["llm_revision"],
-            num_layers=config["llm_num_layers"],
-            dtype=config["llm_dtype"],
-            load_in_4bit=config["llm_4bit"],
-            gradient_checkpointing=config["gradient_checkpointing"],
-            encoder_decoder=True,
-            cache_dir=config["cache_dir"],
-        )
-        self.backbone_source = json.dumps(backbone.source, sort_keys=True)
-        self.other_parameter_name = ["backbone_source"]
-        llm = add_lora(
-            backbone.model,
-            r=config["lora_r"],
-            alpha=config["lora_alpha"],
-            dropout=config["lora_dropout"],
-            target_modules=config["lora_targets"],
-        )
+        llm, backbone = self.load_llm(config, encoder_decoder=True)
         self.reader = NodeReader(llm, user_table, item_table, config["mapping_size"])
         add_eos = self.reader.is_encoder_decoder
         self.templates = load_hop_prompts(config["prompts"], backbone.tokenizer, add_eos)
@@ -353,9 +330,4 @@ def _external_tables(
         edges = dataset.inter_matrix(form="coo")
         means = row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
         user_table = means @ item_table
-    return _unit_variance(user_table), _unit_variance(item_table)
-
-
-def _unit_variance(table: Tensor) -> Tensor:
-    table = table.float()
-    return table / table[1:].std().clamp(min=1e-12)
+    return unit_variance(user_table), unit_variance(item_table)
