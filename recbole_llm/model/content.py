@@ -51,13 +51,18 @@ class FrozenFeatures(nn.Module):
         return nn.ModuleDict(maps)
 
 
-def modality_names(model: str, dataset: MultimodalDataset) -> list[str]:
-    """Return the names of a data set's modalities, of which a model needs at least one."""
+def modality_names(
+    model: str, dataset: MultimodalDataset, otherwise: str = "choose a model without them"
+) -> list[str]:
+    """Return the names of a data set's modalities, of which a model needs at least one.
+
+    Raises:
+        ValueError: it has none; ``otherwise`` is what can be done but to add one.
+    """
     if not dataset.modality_names:
         raise ValueError(
             f"{model} needs item features, and dataset {dataset.dataset_name!r} names no modality. "
-            f"Add `modalities` to its YAML, such as {{text: text_feat.npy}}, or choose a model "
-            f"without them."
+            f"Add `modalities` to its YAML, such as {{text: text_feat.npy}}, or {otherwise}."
         )
     return dataset.modality_names
 
