@@ -13,11 +13,10 @@ from recbole_llm.graph import (
     knn_graph,
     knn_norm_adj,
     refined_adj,
-    row_norm_matrix,
     semantic_graph,
     spmm,
 )
-from recbole_llm.model.layer import Operator
+from recbole_llm.model.layer import Operator, user_mean_matrix
 from recbole_llm.model.loss import Factored
 
 
@@ -114,10 +113,8 @@ class ModalityPropagation(nn.Module):
 
     def __init__(self, dataset: MultimodalDataset, n_layers: int) -> None:
         super().__init__()
-        edges = dataset.inter_matrix(form="coo")
-        n_users, n_items = dataset.user_num, dataset.item_num
         self.n_layers = n_layers
-        self.user_mean = Operator(row_norm_matrix(edges.row, edges.col, n_users, n_items))
+        self.user_mean = Operator(user_mean_matrix(dataset))
 
     def forward(self, item_feature: Tensor, norm_adj: Tensor) -> Tensor:
         """Return (N, d) from projected item features (I, d), row 0 zero."""

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset, PrefixLoader
-from recbole_llm.graph import NeighbourTable, edge_priority, row_norm_matrix
+from recbole_llm.graph import NeighbourTable, edge_priority, spmm
 from recbole_llm.llm import (
     KeyQueue,
     MomentumWeights,
@@ -46,6 +46,7 @@ from recbole_llm.llm import (
     save_adapter,
 )
 from recbole_llm.model import StageSpec
+from recbole_llm.model.layer import user_mean_matrix
 from recbole_llm.model.trunk import FrozenTrunkRecommender, unit_variance
 
 _STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
@@ -327,7 +328,5 @@ def _external_tables(
     item_table[0] = 0
     user_table = found.get("user_embedding")
     if user_table is None:
-        edges = dataset.inter_matrix(form="coo")
-        means = row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
-        user_table = means @ item_table
+        user_table = spmm(user_mean_matrix(dataset), item_table)
     return unit_variance(user_table), unit_variance(item_table)

@@ -12,6 +12,7 @@ from recbole_llm.data import MultimodalDataset
 from recbole_llm.graph import (
     bipartite_norm_adj,
     csr_matrix,
+    row_norm_matrix,
     spmm,
     transpose_csr,
 )
@@ -106,6 +107,12 @@ def training_adjacency(dataset: MultimodalDataset) -> Tensor:
     """Return D^-1/2 A D^-1/2 (N, N) of the interactions of ``dataset``, the training part."""
     edges = dataset.inter_matrix(form="coo")
     return bipartite_norm_adj(edges.row, edges.col, dataset.user_num, dataset.item_num)
+
+
+def user_mean_matrix(dataset: MultimodalDataset) -> Tensor:
+    """Return D_u^-1 R (U, I), which averages the items each user has in the training part."""
+    edges = dataset.inter_matrix(form="coo")
+    return row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
 
 
 def interaction_operator(dataset: MultimodalDataset) -> Operator:
