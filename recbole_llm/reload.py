@@ -1,8 +1,9 @@
 """Finished runs brought back: the same settings, data, split and weights."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -65,15 +66,13 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
         ValueError: they do not come out the same, as after a change of the program.
     """
     probe = Config(record.model, record.dataset)
-    known = probe.internal_config_dict
-    settings = {k: v for k, v in record.config.items() if k in known and k not in VOLATILE_KEYS}
+    settings = settings_of(record, probe.internal_config_dict, data_path)
     # One of the two says how to split; where the files are split already, neither may.
     settings.pop("protocol" if record.protocol == "custom" else "eval_args", None)
     if record.protocol == "fixed":
         settings.pop("protocol", None)
     if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
         settings["train_neg_sample_args"] = None  # RecBole refuses what it resolves None to
-    settings["data_path"] = data_path or str(Path(record.config["data_path"]).parent)
     settings["show_progress"] = False
     config = Config(record.model, record.dataset, overrides=settings)
     found, wanted = config.to_dict(), record.config
@@ -88,3 +87,18 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
             f"{', '.join(differ[:5])}. Was it made by another version?"
         )
     return config
+
+
+def settings_of(
+    record: RunRecord, keys: Collection[str], data_path: str | None = None
+) -> dict[str, Any]:
+    """Return the settings of a run that have one of these keys, with the data where it is now.
+
+    Args:
+        record: of the run.
+        keys: the settings wanted, of which ``VOLATILE_KEYS`` are left out.
+        data_path: parent of the data set's folder, if it is not where the run found it.
+    """
+    settings = {k: v for k, v in record.config.items() if k in keys and k not in VOLATILE_KEYS}
+    settings["data_path"] = data_path or str(Path(record.config["data_path"]).parent)
+    return settings

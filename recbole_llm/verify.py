@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from recbole.data.dataset.dataset import Dataset
 
-from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.config import Config
 from recbole_llm.quick_start import load_split
 from recbole_llm.record import RunRecord, describe_data
+from recbole_llm.reload import settings_of
 
 # Records keep metrics rounded to ``metric_decimal_place`` digits.
 _ROUNDING = 0.5
@@ -64,8 +65,7 @@ def _config_of(record: RunRecord, data_path: str | None) -> Config:
     """Build the settings that decide the data and the split."""
     probe = Config(_probe_model(record), record.dataset)
     names = set(probe.parameters["Dataset"]) | {"seed", "reproducibility", "modalities"}
-    settings = {k: v for k, v in record.config.items() if k in names and k not in VOLATILE_KEYS}
-    settings["data_path"] = data_path or str(Path(record.config["data_path"]).parent)
+    settings = settings_of(record, names, data_path)
     if record.protocol != "fixed":
         settings["eval_args"] = record.config["eval_args"]
     return Config(_probe_model(record), record.dataset, overrides=settings)

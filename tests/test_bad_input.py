@@ -137,7 +137,8 @@ def test_item_without_feature(error_of: Run, folder: Path, items: list[str]) -> 
 
 
 def test_model_that_needs_features_without_any(error_of: Run) -> None:
-    assert "names no modality" in error_of("HeLLMPretrain", "--modalities={}")
+    message = error_of("HeLLMPretrain", "--modalities={}")
+    assert "names no modality" in message and "or set --use_i2i=false" in message
 
 
 # -- settings ----------------------------------------------------------------------------------

@@ -13,40 +13,32 @@ from common import Report, parse_arguments
 from plain import (
     OURS,
     THEIRS,
+    PlainRecommender,
     Side,
     bipartite_coo,
     bpr,
     check_first_step,
     coo_matrix,
     run,
-    trained_features,
     training_edges,
 )
 from recbole.data.interaction import Interaction
-from torch import Tensor, nn
+from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
-from recbole_llm.model.freedom import FREEDOM, share_weights
+from recbole_llm.model.freedom import share_weights
 
 TARGET = 4.0
 
 
-class PlainFREEDOM(nn.Module):
+class PlainFREEDOM(PlainRecommender):
     """U, I: users, items, with padding id 0. N = U + I. B: batch. d: width."""
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
-        super().__init__()
-        self.n_users, self.n_items = dataset.user_num, dataset.item_num
+        super().__init__(config["embedding_size"], dataset, bias=True)
         self.n_layers, self.n_item_layers = config["n_layers"], config["n_item_layers"]
         self.edge_dropout, self.reg_weight = config["edge_dropout"], config["reg_weight"]
-        dim = config["embedding_size"]
-        self.user_embedding = nn.Embedding(self.n_users, dim)
-        self.item_embedding = nn.Embedding(self.n_items, dim)
-        self.feature = trained_features(dataset)
-        self.project = nn.ModuleDict(
-            {name: nn.Linear(x.embedding_dim, dim) for name, x in self.feature.items()}
-        )
         shares = share_weights(config["modality_weights"], list(self.feature))
         tables = [table.weight.detach() for table in self.feature.values()]
         graphs = [item_graph(table, config["knn_k"]) for table in tables]
@@ -57,11 +49,6 @@ class PlainFREEDOM(nn.Module):
         item_degree = torch.bincount(self.item, minlength=self.n_items)[self.item]
         self.edge_weight = (user_degree * item_degree).double().rsqrt().float()
         self.graph = self.keep(self.user, self.item)
-
-    def copy_weights(self, ours: FREEDOM) -> None:
-        """Take over all trained weights of ours; the features are equal already."""
-        for name in ("user_embedding", "item_embedding", "project"):
-            getattr(self, name).load_state_dict(getattr(ours, name).state_dict())
 
     def keep(self, user: Tensor, item: Tensor) -> Tensor:
         """Return the normalised user-item graph of these edges, (N, N)."""

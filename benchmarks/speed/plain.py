@@ -70,15 +70,29 @@ def bipartite_coo(user: Tensor, item: Tensor, n_users: int, n_items: int) -> Ten
     return coo_matrix(row, col, (scale[row] * scale[col]).float(), (n_nodes, n_nodes))
 
 
-def trained_features(dataset: MultimodalDataset) -> nn.ModuleDict:
-    """Return every modality's features as an embedding that is trained with the model."""
-    return nn.ModuleDict(
-        {
-            # a copy: ours are shared by the parts of the data set, and frozen
-            name: nn.Embedding.from_pretrained(dataset.modality(name).clone(), freeze=False)
-            for name in dataset.modality_names
-        }
-    )
+class PlainRecommender(nn.Module):
+    """ID embeddings, trained features, and a linear map of each; U, I, d as in the models."""
+
+    def __init__(self, dim: int, dataset: MultimodalDataset, bias: bool) -> None:
+        super().__init__()
+        self.n_users, self.n_items = dataset.user_num, dataset.item_num
+        self.user_embedding = nn.Embedding(self.n_users, dim)
+        self.item_embedding = nn.Embedding(self.n_items, dim)
+        self.feature = nn.ModuleDict(
+            {
+                # a copy: ours are shared by the parts of the data set, and frozen
+                name: nn.Embedding.from_pretrained(dataset.modality(name).clone(), freeze=False)
+                for name in dataset.modality_names
+            }
+        )
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(x.embedding_dim, dim, bias=bias) for name, x in self.feature.items()}
+        )
+
+    def copy_weights(self, ours: nn.Module) -> None:
+        """Take over what both sides have under the same name; the features are equal already."""
+        for name in _SAME_NAMES:
+            getattr(self, name).load_state_dict(getattr(ours, name).state_dict())
 
 
 def bpr(user: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
@@ -105,7 +119,9 @@ def feature_settings(
 
 
 def build_sides(
-    settings: dict[str, Any], name: str, plain: type[nn.Module]
+    settings: dict[str, Any],
+    name: str,
+    plain: Callable[[Config, MultimodalDataset], PlainRecommender],
 ) -> tuple[Config, Split, dict[str, int], dict[str, Side]]:
     """Return the data and both sides with the same weights."""
     config = make_config(name, settings)
@@ -189,7 +205,7 @@ def run(
     report: Report,
     arguments: argparse.Namespace,
     name: str,
-    plain: type[nn.Module],
+    plain: Callable[[Config, MultimodalDataset], PlainRecommender],
     settings: dict[str, Any],
     check: Callable[[str, dict[str, Side], Any], None],
     target: float,

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from common import Report, parse_arguments
 from plain import (
     THEIRS,
+    PlainRecommender,
     Side,
     bipartite_coo,
     bpr,
     check_first_step,
     coo_matrix,
     run,
-    trained_features,
     training_edges,
 )
 from recbole.data.interaction import Interaction
@@ -38,23 +38,19 @@ from recbole_llm.model.srgformer import SRGFormer
 TARGET = 3.0
 
 
-class PlainSRGFormer(nn.Module):
+class PlainSRGFormer(PlainRecommender):
     """U, I: users, items, with padding id 0. N = U + I. E: directed edges. B: batch. d: width."""
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
-        super().__init__()
-        self.config, dim = config, config["embedding_size"]
-        self.n_users, self.n_items = sizes = dataset.user_num, dataset.item_num
-        self.user_embedding = nn.Embedding(self.n_users, dim)
-        self.item_embedding = nn.Embedding(self.n_items, dim)
-        self.feature = trained_features(dataset)
-        self.project = nn.ModuleDict()
-        self.hyperedge = nn.ParameterDict()
-        for name, table in self.feature.items():
-            self.project[name] = nn.Linear(table.embedding_dim, dim, bias=False)
-            self.hyperedge[name] = nn.Parameter(
-                torch.empty(table.embedding_dim, config["n_hyperedges"])
-            )
+        dim = config["embedding_size"]
+        super().__init__(dim, dataset, bias=False)
+        self.config, sizes = config, (self.n_users, self.n_items)
+        self.hyperedge = nn.ParameterDict(
+            {
+                name: nn.Parameter(torch.empty(table.embedding_dim, config["n_hyperedges"]))
+                for name, table in self.feature.items()
+            }
+        )
         self.query, self.key, self.value = (nn.Parameter(torch.empty(dim, dim)) for _ in range(3))
         self.dropout = nn.Dropout(config["hyper_dropout"])
         user, item = training_edges(dataset)
@@ -64,9 +60,8 @@ class PlainSRGFormer(nn.Module):
         self.user_mean = coo_matrix(user, item, 1 / degree[user], sizes)
 
     def copy_weights(self, ours: SRGFormer) -> None:
-        """Take over all trained weights of ours; the features are equal already."""
-        for name in ("user_embedding", "item_embedding", "project"):
-            getattr(self, name).load_state_dict(getattr(ours, name).state_dict())
+        """Take over all trained weights of ours."""
+        super().copy_weights(ours)
         for name in ("query", "key", "value"):
             getattr(self, name).copy_(getattr(ours.attention, name).weight.T)
         for name, parameter in self.hyperedge.items():

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 REPORT_FILE = "report.json"
-#: Between the name and the suffix of files made from held-out interactions.
-LEAKY = ".LEAKY"
+FEATURE_FILE = "user_profile_feat.npy"
+IDS_FILE = "user_profile_ids.txt"
+#: In the names of files made from held-out interactions.
+MARK = "LEAKY"
 
 
 class UserProfiles(NamedTuple):
@@ -32,6 +34,12 @@ class UserProfiles(NamedTuple):
     sha256: str
 
 
+def file_name(name: str, leaky: bool) -> str:
+    """Return a file's name with the mark before its suffix if it was made from held-out items."""
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}.{MARK}{dot}{suffix}" if leaky else name
+
+
 def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
     """Read a profile set.
 
@@ -44,8 +52,9 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
         ValueError: the files do not fit together, or no user is in them.
     """
     report = read_report(folder)
-    mark = LEAKY if report["leaky"] else ""
-    path, ids_path = folder / f"user_profile_feat{mark}.npy", folder / f"user_profile_ids{mark}.txt"
+    path, ids_path = (
+        folder / file_name(name, report["leaky"]) for name in (FEATURE_FILE, IDS_FILE)
+    )
     for file in (path, ids_path):
         if not file.is_file():
             raise FileNotFoundError(

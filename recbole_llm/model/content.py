@@ -13,11 +13,10 @@ from recbole_llm.graph import (
     knn_graph,
     knn_norm_adj,
     refined_adj,
-    row_norm_matrix,
     semantic_graph,
     spmm,
 )
-from recbole_llm.model.layer import Operator
+from recbole_llm.model.layer import Operator, user_mean_matrix
 from recbole_llm.model.loss import Factored
 
 
@@ -51,13 +50,18 @@ class FrozenFeatures(nn.Module):
         return nn.ModuleDict(maps)
 
 
-def modality_names(model: str, dataset: MultimodalDataset) -> list[str]:
-    """Return the names of a data set's modalities, of which a model needs at least one."""
+def modality_names(
+    model: str, dataset: MultimodalDataset, otherwise: str = "choose a model without them"
+) -> list[str]:
+    """Return the names of a data set's modalities, of which a model needs at least one.
+
+    Raises:
+        ValueError: it has none; ``otherwise`` is what can be done but to add one.
+    """
     if not dataset.modality_names:
         raise ValueError(
             f"{model} needs item features, and dataset {dataset.dataset_name!r} names no modality. "
-            f"Add `modalities` to its YAML, such as {{text: text_feat.npy}}, or choose a model "
-            f"without them."
+            f"Add `modalities` to its YAML, such as {{text: text_feat.npy}}, or {otherwise}."
         )
     return dataset.modality_names
 
@@ -109,10 +113,8 @@ class ModalityPropagation(nn.Module):
 
     def __init__(self, dataset: MultimodalDataset, n_layers: int) -> None:
         super().__init__()
-        edges = dataset.inter_matrix(form="coo")
-        n_users, n_items = dataset.user_num, dataset.item_num
         self.n_layers = n_layers
-        self.user_mean = Operator(row_norm_matrix(edges.row, edges.col, n_users, n_items))
+        self.user_mean = Operator(user_mean_matrix(dataset))
 
     def forward(self, item_feature: Tensor, norm_adj: Tensor) -> Tensor:
         """Return (N, d) from projected item features (I, d), row 0 zero."""

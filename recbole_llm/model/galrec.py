@@ -22,7 +22,6 @@ Where the paper contradicts itself or is silent:
 - Not the whole LLM is trained but LoRA weights. lambda_4 (eq. 18) is the optimiser's weight decay.
 """
 
-import json
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -37,19 +36,18 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset, PrefixLoader
-from recbole_llm.graph import NeighbourTable, edge_priority, row_norm_matrix
+from recbole_llm.graph import NeighbourTable, edge_priority, spmm
 from recbole_llm.llm import (
     KeyQueue,
     MomentumWeights,
     NodeReader,
-    add_lora,
     assemble,
-    load_backbone,
     load_hop_prompts,
     save_adapter,
 )
 from recbole_llm.model import StageSpec
-from recbole_llm.model.layer import FrozenTrunkRecommender
+from recbole_llm.model.layer import user_mean_matrix
+from recbole_llm.model.trunk import FrozenTrunkRecommender, unit_variance
 
 _STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
 _EXTERNAL = (*_STAGES, "text")
@@ -82,12 +80,10 @@ PAIRS = (
 class GALRec(FrozenTrunkRecommender):
     """U, I: users, items, each counting padding id 0. B: batch. S: history length. h: LLM's width.
 
-    Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, ``llm_path``
-    ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit`` ``gradient_checkpointing``
-    ``prompts``, ``lora_r`` ``lora_alpha`` ``lora_dropout`` ``lora_targets``, ``n_hops``
-    ``n_first_order`` ``n_second_order`` ``n_third_order``, ``use_gal`` ``use_l1`` ``use_l2``
-    ``use_l3`` ``l1_weight`` ``l2_weight`` ``l3_weight`` ``temperature`` ``queue_size``
-    ``momentum`` ``gal_rows``, ``gradient_accumulation_steps``.
+    Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, those of ``load_llm``,
+    ``prompts``, ``n_hops`` ``n_first_order`` ``n_second_order`` ``n_third_order``, ``use_gal``
+    ``use_l1`` ``use_l2`` ``use_l3`` ``l1_weight`` ``l2_weight`` ``l3_weight`` ``temperature``
+    ``queue_size`` ``momentum`` ``gal_rows``, ``gradient_accumulation_steps``.
 
     Args:
         config: settings.
@@ -126,25 +122,7 @@ class GALRec(FrozenTrunkRecommender):
         self._add_graph(dataset)
         user_table, item_table = _external_tables(config, dataset, stage_outputs)
 
-        backbone = load_backbone(
-            config["llm_path"],
-            revision=config["llm_revision"],
-            num_layers=config["llm_num_layers"],
-            dtype=config["llm_dtype"],
-            load_in_4bit=config["llm_4bit"],
-            gradient_checkpointing=config["gradient_checkpointing"],
-            encoder_decoder=True,
-            cache_dir=config["cache_dir"],
-        )
-        self.backbone_source = json.dumps(backbone.source, sort_keys=True)
-        self.other_parameter_name = ["backbone_source"]
-        llm = add_lora(
-            backbone.model,
-            r=config["lora_r"],
-            alpha=config["lora_alpha"],
-            dropout=config["lora_dropout"],
-            target_modules=config["lora_targets"],
-        )
+        llm, backbone = self.load_llm(config, encoder_decoder=True)
         self.reader = NodeReader(llm, user_table, item_table, config["mapping_size"])
         add_eos = self.reader.is_encoder_decoder
         self.templates = load_hop_prompts(config["prompts"], backbone.tokenizer, add_eos)
@@ -350,12 +328,5 @@ def _external_tables(
     item_table[0] = 0
     user_table = found.get("user_embedding")
     if user_table is None:
-        edges = dataset.inter_matrix(form="coo")
-        means = row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
-        user_table = means @ item_table
-    return _unit_variance(user_table), _unit_variance(item_table)
-
-
-def _unit_variance(table: Tensor) -> Tensor:
-    table = table.float()
-    return table / table[1:].std().clamp(min=1e-12)
+        user_table = spmm(user_mean_matrix(dataset), item_table)
+    return unit_variance(user_table), unit_variance(item_table)

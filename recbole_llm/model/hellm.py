@@ -8,7 +8,6 @@ neither drowns the other; ``head_init: items`` starts the score head at the item
 embeddings (``random`` is the authors').
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,16 @@ from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset, PrefixLoader
 from recbole_llm.llm import (
     GraphPrefix,
-    add_lora,
     build_inputs,
     input_scales,
     last_hidden,
-    load_backbone,
     load_prompt,
     prefix_cache,
     save_adapter,
     tokenize_prompt,
 )
 from recbole_llm.model import StageSpec
-from recbole_llm.model.layer import FrozenTrunkRecommender
+from recbole_llm.model.trunk import FrozenTrunkRecommender, unit_variance
 
 _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")
@@ -42,10 +39,8 @@ _SEQUENCE = StageSpec("SASRecCausal")
 class HeLLM(FrozenTrunkRecommender):
     """I: items, counting padding id 0. B: batch. S: history length. h: the LLM's hidden size.
 
-    Config keys: ``llm_path`` ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit``
-    ``gradient_checkpointing`` ``prompt``, ``lora_r`` ``lora_alpha`` ``lora_dropout``
-    ``lora_targets``, ``item_mlp_size`` ``head_init``, ``n_prefix`` ``pool_dim``
-    ``prefix_mlp_size`` ``prefix_dropout``, and the switches ``use_graph_prefix``
+    Config keys: those of ``load_llm``, ``prompt``, ``item_mlp_size`` ``head_init``, ``n_prefix``
+    ``pool_dim`` ``prefix_mlp_size`` ``prefix_dropout``, and the switches ``use_graph_prefix``
     ``use_graph_id`` ``use_seq_id`` (Table IV; ``use_u2u`` ``use_i2i`` ``use_cl`` go to stage 1).
 
     Args:
@@ -83,7 +78,7 @@ class HeLLM(FrozenTrunkRecommender):
         self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
         used = {"graph": config["use_graph_id"], "sequence": config["use_seq_id"]}
         tables = [
-            _unit_variance(stage_outputs[name]["item_embedding"]) for name in used if used[name]
+            unit_variance(stage_outputs[name]["item_embedding"]) for name in used if used[name]
         ]
         if not tables:
             raise ValueError(
@@ -91,24 +86,7 @@ class HeLLM(FrozenTrunkRecommender):
             )
         self.register_buffer("item_table", torch.cat(tables, dim=1), persistent=False)
 
-        backbone = load_backbone(
-            config["llm_path"],
-            revision=config["llm_revision"],
-            num_layers=config["llm_num_layers"],
-            dtype=config["llm_dtype"],
-            load_in_4bit=config["llm_4bit"],
-            gradient_checkpointing=config["gradient_checkpointing"],
-            cache_dir=config["cache_dir"],
-        )
-        self.backbone_source = json.dumps(backbone.source, sort_keys=True)
-        self.other_parameter_name = ["backbone_source"]
-        self.llm = add_lora(
-            backbone.model,
-            r=config["lora_r"],
-            alpha=config["lora_alpha"],
-            dropout=config["lora_dropout"],
-            target_modules=config["lora_targets"],
-        )
+        self.llm, backbone = self.load_llm(config)
         head, tail = tokenize_prompt(load_prompt(config["prompt"]), backbone.tokenizer)
         self.register_buffer("head_ids", head, persistent=False)
         self.register_buffer("tail_ids", tail, persistent=False)
@@ -194,9 +172,3 @@ class HeLLM(FrozenTrunkRecommender):
     def export_adapter(self, folder: Path) -> None:
         """Write the LoRA weights as a folder that PEFT reads."""
         save_adapter(self.llm, folder)
-
-
-def _unit_variance(table: Tensor) -> Tensor:
-    """Scale (I, d) float to unit variance over the real items."""
-    table = table.float()
-    return table / table[1:].std().clamp(min=1e-12)

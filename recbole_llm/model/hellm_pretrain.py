@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
-from recbole_llm.graph import bipartite_norm_adj, i2i_hypergraph, knn_graph, u2u_hypergraph
-from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows
+from recbole_llm.graph import i2i_hypergraph, knn_graph, u2u_hypergraph
+from recbole_llm.model.content import modality_names
+from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows, training_adjacency
 from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
 
 
@@ -44,12 +45,11 @@ class HeLLMPretrain(DotProductRecommender):
         self.cl_weights = (config["u2u_weight"], config["i2i_weight"])
         self.temperature, self.reg_weight = config["temperature"], config["reg_weight"]
         self.use_cl, self.cl_anchors = config["use_cl"], config["cl_anchors"]
-        edges = dataset.inter_matrix(form="coo")
-        norm_adj = bipartite_norm_adj(edges.row, edges.col, self.n_users, self.n_items)
-        self.register_buffer("norm_adj", norm_adj, persistent=False)
+        self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self.user_embedding = nn.Embedding(self.n_users, dim)
         self.item_embedding = nn.Embedding(self.n_items, dim)
         if config["use_u2u"]:
+            edges = dataset.inter_matrix(form="coo")
             self.u2u = u2u_hypergraph(edges.row, edges.col, self.n_users, self.n_items)
             self.user_level = nn.Embedding(self.n_users, dim)  # X_user^(0), eq. 2
         if config["use_i2i"]:
@@ -120,13 +120,9 @@ class HeLLMPretrain(DotProductRecommender):
 
 def _neighbours(dataset: MultimodalDataset, k: int) -> list[Tensor]:
     """Return each modality's top-k edges (2, E), an item counting as its own neighbour (eq. 4)."""
-    if not dataset.modality_names:
-        raise ValueError(
-            f"HeLLM's item hypergraph needs item features, and dataset {dataset.dataset_name!r} "
-            f"names no modality. Add `modalities` to its YAML, or set --use_i2i=false."
-        )
+    names = modality_names("HeLLM's item hypergraph", dataset, "set --use_i2i=false")
     edges: list[Tensor] = []
-    for name in dataset.modality_names:
+    for name in names:
         result: Any = knn_graph(dataset.modality(name), k, include_self=True)
         edges.append(result.edge_index)
     return edges

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
-from recbole_llm.graph import bipartite_norm_adj
-from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows
+from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows, training_adjacency
 from recbole_llm.model.loss import bpr_loss, l2_loss
 
 
@@ -32,9 +31,7 @@ class LightGCN(DotProductRecommender):
         self.reg_weight = config["reg_weight"]
         self.user_embedding = nn.Embedding(self.n_users, dim)
         self.item_embedding = nn.Embedding(self.n_items, dim)
-        edges = dataset.inter_matrix(form="coo")
-        norm_adj = bipartite_norm_adj(edges.row, edges.col, self.n_users, self.n_items)
-        self.register_buffer("norm_adj", norm_adj, persistent=False)
+        self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self.apply(xavier_uniform_initialization)
 
     def forward(self) -> tuple[Tensor, Tensor]:

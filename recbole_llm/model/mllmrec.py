@@ -18,9 +18,15 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data import MultimodalDataset
-from recbole_llm.graph import row_norm_matrix, spmm
+from recbole_llm.graph import spmm
 from recbole_llm.model.content import FrozenFeatures, refined_item_adj
-from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows, training_adjacency
+from recbole_llm.model.layer import (
+    DotProductRecommender,
+    propagate_mean,
+    rows,
+    training_adjacency,
+    user_mean_matrix,
+)
 from recbole_llm.model.loss import bpr_loss
 
 
@@ -121,9 +127,7 @@ def user_profiles(config: Config, dataset: MultimodalDataset, feature: Tensor) -
     """
     if config["user_profile"] != "mean":
         return dataset.user_profile(config["user_profile"])
-    edges = dataset.inter_matrix(form="coo")
-    mean = row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
-    return spmm(mean, feature)
+    return spmm(user_mean_matrix(dataset), feature)
 
 
 def projection(n_features: int, hidden: int, dim: int, bias: bool = True) -> nn.Module:

@@ -218,3 +218,15 @@ def make_world(tmp_path: Path, tiny_llm: str) -> Callable[[str], World]:
 @pytest.fixture(name="clicks", scope="session")
 def clicks_fixture() -> Callable[..., list[Row]]:
     return clicks
+
+
+@pytest.fixture
+def no_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the Gumbel noise out of training; the temperature stays."""
+
+    def softmax(
+        logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+    ) -> Tensor:
+        return torch.softmax(logits / tau, dim)
+
+    monkeypatch.setattr(torch.nn.functional, "gumbel_softmax", softmax)

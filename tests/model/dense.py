@@ -39,6 +39,17 @@ def shaken(bench):
     return bench
 
 
+def maker(model, settings):
+    """Return a fixture: a function that puts a model on the toy dataset, ``shaken``."""
+
+    @pytest.fixture
+    def make(world):
+        write_toy(world)
+        return lambda **overrides: shaken(world.bench(model, **{**settings, **overrides}))
+
+    return make
+
+
 def batch(bench, negatives=True):
     train = bench.split.train.inter_feat
     columns = {"user_id": train["user_id"], "item_id": train["item_id"]}
@@ -192,6 +203,12 @@ def contrast_of_pairs(views, user, item, n_users, temperature):
                     every = sum(np.exp(first[node] @ second[o] / temperature) for o in others)
                     total -= np.log(np.exp(first[node] @ second[node] / temperature) / every)
     return total
+
+
+def scores(model):
+    """Return the scores of every item for every user, (U, I)."""
+    users = Interaction({"user_id": torch.arange(model.n_users)})
+    return model.full_sort_predict(users).view(model.n_users, model.n_items)
 
 
 def assert_forward(bench, expected):

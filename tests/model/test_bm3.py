@@ -14,12 +14,11 @@ from dense import (
     half_squares,
     ids,
     incidence,
+    maker,
     mean_of_layers,
-    shaken,
     tables,
     unit,
     weights,
-    write_toy,
 )
 
 SETTINGS = {
@@ -30,12 +29,7 @@ SETTINGS = {
     "cl_weight": 1.5,
     "reg_weight": 0.05,
 }
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("BM3", **{**SETTINGS, **overrides}))
+make = maker("BM3", SETTINGS)
 
 
 def backbone_in_numpy(w, bench):

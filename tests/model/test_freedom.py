@@ -15,12 +15,11 @@ from dense import (
     features,
     ids,
     incidence,
+    maker,
     mean_of_layers,
     neighbours,
-    shaken,
     tables,
     weights,
-    write_toy,
 )
 
 from recbole_llm.model.freedom import share_weights
@@ -35,12 +34,7 @@ SETTINGS = {
     "edge_dropout": 0.5,
     "reg_weight": 0.4,
 }
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("FREEDOM", **{**SETTINGS, **overrides}))
+make = maker("FREEDOM", SETTINGS)
 
 
 def forward_in_numpy(w, bench, adjacency=None, n_item_layers=2):

@@ -3,17 +3,24 @@
 import numpy as np
 import pytest
 import torch
-from recbole.data.interaction import Interaction
+from dense import (
+    ROWS,
+    batch,
+    bipartite,
+    bpr,
+    features,
+    half_squares,
+    ids,
+    incidence,
+    mean_of_layers,
+    neighbours,
+    tables,
+    unit,
+    weights,
+)
 
 from recbole_llm.model import hellm_pretrain
 
-# The last two of each are held out, so nobody shares a training item with the last user.
-ITEMS_OF_USERS = ["01234", "12350", "345016", "567123", "867"]
-ROWS = [
-    (f"u{user}", f"i{item}", time)
-    for user, items in enumerate(ITEMS_OF_USERS)
-    for time, item in enumerate(items)
-]
 SETTINGS = {
     "embedding_size": 6,
     "n_layers": 2,
@@ -34,78 +41,35 @@ def make(world):
     return lambda **overrides: world.bench("HeLLMPretrain", **{**SETTINGS, **overrides})
 
 
-def batch(bench):
-    train = bench.split.train.inter_feat
-    neg = torch.tensor([3, 7, 6, 1, 2, 4, 9, 5, 3, 1, 2, 5, 8, 8, 2])  # one a training row
-    return Interaction(
-        {"user_id": train["user_id"], "item_id": train["item_id"], "neg_item_id": neg}
-    )
-
-
-def table(model, name):
-    return model.get_parameter(f"{name}.weight").detach().double().numpy()
-
-
-def unit(rows):
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
-
-
-def dense_matrices(bench):
-    """Return LightGCN's matrix and the two hypergraph matrices, built from their definitions."""
-    train, dataset = bench.split.train, bench.split.dataset
-    n_users, n_items = dataset.user_num, dataset.item_num
-    incidence = np.zeros((n_users, n_items))
-    incidence[train.inter_feat["user_id"], train.inter_feat["item_id"]] = 1
-
-    adjacency = np.block(
-        [
-            [np.zeros((n_users, n_users)), incidence],
-            [incidence.T, np.zeros((n_items, n_items))],
-        ]
-    )
-    norm_adj = np.zeros_like(adjacency)
-    for i, j in zip(*adjacency.nonzero(), strict=True):
-        norm_adj[i, j] = 1 / np.sqrt(adjacency[i].sum() * adjacency[j].sum())
-
-    u2u = incidence @ incidence.T
+def hypergraphs(bench):
+    """Return the two hypergraph matrices, built from their definitions."""
+    interactions = incidence(bench)
+    u2u = interactions @ interactions.T
     np.fill_diagonal(u2u, 0)
     total = u2u.sum(axis=1, keepdims=True)
     u2u = np.divide(u2u, total, out=np.zeros_like(u2u), where=total > 0)
 
-    knn = []
-    for name in dataset.modality_names:
-        feature = unit(dataset.modality(name).double().numpy())
-        cosine = feature @ feature.T
-        neighbours = np.zeros((n_items, n_items))
-        for item in range(1, n_items):
-            best = sorted(range(1, n_items), key=lambda other: -cosine[item, other])
-            assert best[0] == item  # an item is in its own top K
-            neighbours[item, best[: SETTINGS["knn_k"]]] = 1
-        knn.append(neighbours)
+    knn = [neighbours(feature, SETTINGS["knn_k"]) for feature in features(bench).values()]
     joined = np.concatenate(knn, axis=1)  # [I_1 | I_2]
     i2i = joined @ joined.T
-    scale = np.zeros(n_items)
+    scale = np.zeros(len(i2i))
     scale[1:] = i2i[1:].sum(axis=1) ** -0.5
-    return norm_adj, u2u, scale[:, None] * i2i * scale
+    return u2u, scale[:, None] * i2i * scale
 
 
 def forward_in_numpy(bench, use_u2u=True, use_i2i=True):
     """Return the fused users and items, and the user and item levels (eq. 2, 5, 6)."""
-    model = bench.model
-    norm_adj, u2u, i2i = dense_matrices(bench)
-    layers = [np.concatenate([table(model, "user_embedding"), table(model, "item_embedding")])]
-    for _ in range(SETTINGS["n_layers"]):
-        layers.append(norm_adj @ layers[-1])
-    user, item = np.split(np.mean(layers, axis=0), [model.n_users])
+    w, (u2u, i2i) = weights(bench.model), hypergraphs(bench)
+    out = mean_of_layers(bipartite(incidence(bench)), tables(w), SETTINGS["n_layers"])
+    user, item = np.split(out, [bench.model.n_users])
     user_h = item_h = None
     if use_u2u:
         power = np.linalg.matrix_power(u2u, SETTINGS["n_user_layers"])
-        user_h = power @ table(model, "user_level")
+        user_h = power @ w["user_level.weight"]
         user = user + unit(user_h)
     if use_i2i:
         power = np.linalg.matrix_power(i2i, SETTINGS["n_item_layers"])
-        item_h = power @ table(model, "item_level")
+        item_h = power @ w["item_level.weight"]
         item = item + unit(item_h)
     return user, item, user_h, item_h
 
@@ -127,16 +91,13 @@ def contrast_in_numpy(anchors, level, emb):
 def loss_in_numpy(bench, interaction, alpha, beta, **switches):
     """Return BPR + alpha L_U2U + beta L_I2I + lambda L2 (eq. 12)."""
     user, item, user_h, item_h = forward_in_numpy(bench, **switches)
-    ids = [interaction[key].numpy() for key in ("user_id", "item_id", "neg_item_id")]
-    user_e, pos_e, neg_e = user[ids[0]], item[ids[1]], item[ids[2]]
-    margin = (user_e * pos_e).sum(1) - (user_e * neg_e).sum(1)
-    loss = np.log1p(np.exp(-margin)).mean()
-    squares = sum((e**2).sum() for e in (user_e, pos_e, neg_e))
-    loss += SETTINGS["reg_weight"] / 2 * squares / len(margin)
+    users, pos, neg = ids(interaction)
+    rows = user[users], item[pos], item[neg]
+    loss = bpr(*rows) + SETTINGS["reg_weight"] * half_squares(*rows)
     if alpha:
-        loss += alpha * contrast_in_numpy(ids[0], user_h, user)
+        loss += alpha * contrast_in_numpy(users, user_h, user)
     if beta:
-        loss += beta * contrast_in_numpy(ids[1], item_h, item)
+        loss += beta * contrast_in_numpy(pos, item_h, item)
     return loss
 
 

@@ -17,9 +17,9 @@ from dense import (
     half_squares,
     ids,
     incidence,
+    maker,
     mean_of_layers,
     neighbours,
-    shaken,
     softmax,
     tables,
     unit,
@@ -36,12 +36,7 @@ SETTINGS = {
     "initial_weight": 0.4,
     "reg_weight": 0.05,
 }
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("LATTICE", **{**SETTINGS, **overrides}))
+make = maker("LATTICE", SETTINGS)
 
 
 def projected(w, bench):

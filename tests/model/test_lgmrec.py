@@ -16,15 +16,15 @@ from dense import (
     hypergraph_view,
     ids,
     incidence,
+    maker,
     mean_of_layers,
     modality_view,
-    shaken,
+    scores,
     tables,
     unit,
     weights,
     write_toy,
 )
-from recbole.data.interaction import Interaction
 
 SETTINGS = {
     "protocol": "loo",
@@ -39,22 +39,7 @@ SETTINGS = {
     "reg_weight": 0.05,
     "temperature": 0.7,
 }
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("LGMRec", **{**SETTINGS, **overrides}))
-
-
-@pytest.fixture
-def no_noise(monkeypatch):
-    """Take the Gumbel noise out of training; the temperature stays."""
-
-    def softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
-        return torch.softmax(logits / tau, dim)
-
-    monkeypatch.setattr(torch.nn.functional, "gumbel_softmax", softmax)
+make = maker("LGMRec", SETTINGS)
 
 
 def parts_in_numpy(w, bench, n_hyper_layers=1):
@@ -78,11 +63,6 @@ def loss_in_numpy(w, bench, interaction, n_hyper_layers=1, cl_weight=SETTINGS["c
     contrast = contrast_of_pairs(hyper, user, pos, n_users, SETTINGS["temperature"])
     loss = bpr(*batch_rows) + SETTINGS["reg_weight"] * half_squares(*batch_rows)
     return loss + cl_weight * contrast
-
-
-def scores(model):
-    users = Interaction({"user_id": torch.arange(model.n_users)})
-    return model.full_sort_predict(users).view(model.n_users, model.n_items)
 
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 3])

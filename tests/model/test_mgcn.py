@@ -17,9 +17,9 @@ from dense import (
     half_squares,
     ids,
     incidence,
+    maker,
     mean_of_layers,
     neighbours,
-    shaken,
     sigmoid,
     tables,
     unit,
@@ -37,12 +37,7 @@ SETTINGS = {
     "temperature": 0.4,
     "reg_weight": 0.05,
 }
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("MGCN", **{**SETTINGS, **overrides}))
+make = maker("MGCN", SETTINGS)
 
 
 def views_in_numpy(w, bench):

@@ -13,7 +13,7 @@ from dense import (
     features,
     ids,
     incidence,
-    shaken,
+    maker,
     unit,
     weights,
     write_toy,
@@ -37,12 +37,7 @@ SWITCHES = [
     {"user_profile": "random"},
     {"use_gcn_ui": True, "n_layers": 2},
 ]
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("MLLMRec", **{**SETTINGS, **overrides}))
+make = maker("MLLMRec", SETTINGS)
 
 
 def refined(config, feature, interactions):

@@ -17,16 +17,16 @@ from dense import (
     hypergraph_view,
     ids,
     incidence,
+    maker,
     mean_of_layers,
     modality_view,
-    shaken,
+    scores,
     softmax,
     tables,
     unit,
     weights,
     write_toy,
 )
-from recbole.data.interaction import Interaction
 
 from recbole_llm.graph import csr_matrix
 from recbole_llm.model.srgformer import EdgeAttention
@@ -48,22 +48,7 @@ SETTINGS = {
     "temperature": 0.7,
 }
 SWITCHES = ("use_global", "use_local", "use_hyper_cl", "use_modality_cl")
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("SRGFormer", **{**SETTINGS, **overrides}))
-
-
-@pytest.fixture
-def no_noise(monkeypatch):
-    """Take the Gumbel noise out of training; the temperature stays."""
-
-    def softmax(logits, tau=1, hard=False, eps=1e-10, dim=-1):
-        return torch.softmax(logits / tau, dim)
-
-    monkeypatch.setattr(torch.nn.functional, "gumbel_softmax", softmax)
+make = maker("SRGFormer", SETTINGS)
 
 
 def attention_in_numpy(w, edges, hidden, n_heads):
@@ -129,11 +114,6 @@ def loss_in_numpy(
             contrast = contrast_of_pairs(views, user, pos, n_users, SETTINGS["temperature"])
             loss += weight * contrast
     return loss
-
-
-def scores(model):
-    users = Interaction({"user_id": torch.arange(model.n_users)})
-    return model.full_sort_predict(users).view(model.n_users, model.n_items)
 
 
 # ---- attention over edges

@@ -1,7 +1,6 @@
 """Eq. 4 and 6 against float64 numpy, pair by pair."""
 
 import numpy as np
-import pytest
 import torch
 from dense import (
     affine,
@@ -10,19 +9,13 @@ from dense import (
     batch,
     features,
     ids,
-    shaken,
+    maker,
+    scores,
     weights,
-    write_toy,
 )
-from recbole.data.interaction import Interaction
 
 SETTINGS = {"protocol": "loo", "embedding_size": 6, "reg_weight": 0.05}
-
-
-@pytest.fixture
-def make(world):
-    write_toy(world)
-    return lambda **overrides: shaken(world.bench("VBPR", **{**SETTINGS, **overrides}))
+make = maker("VBPR", SETTINGS)
 
 
 def score(w, bench, user, item):
@@ -54,9 +47,7 @@ def test_scores_equal_numpy(make):
         [score(w, bench, user, item) for item in range(model.n_items)]
         for user in range(model.n_users)
     ]
-    users = Interaction({"user_id": torch.arange(model.n_users)})
-    found = model.full_sort_predict(users).view(model.n_users, model.n_items)
-    np.testing.assert_allclose(found.numpy(), expected, atol=3e-6)
+    np.testing.assert_allclose(scores(model).numpy(), expected, atol=3e-6)
 
 
 def test_loss_and_gradients_equal_numpy(make):

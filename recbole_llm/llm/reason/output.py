@@ -11,23 +11,23 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-MARK = "LEAKY"
+from recbole_llm.data.profile import FEATURE_FILE, IDS_FILE, MARK, REPORT_FILE, file_name
 
 
 class Folder:
     """Names of the files; those made from held-out interactions carry the mark LEAKY."""
 
     def __init__(self, path: Path, leaky: bool) -> None:
-        mark = f".{MARK}" if leaky else ""
         self.path, self.leaky = path, leaky
-        self.report = path / "report.json"
+        self.mark = MARK if leaky else None
+        self.report = path / REPORT_FILE
         self.descriptions = path / "item_descriptions.jsonl"
         self.item_texts = path / "item_texts.jsonl"
         self.item_ids = path / "item_mm_ids.txt"
         self.item_feat = path / "item_mm_feat.npy"
-        self.profiles = path / f"profiles{mark}.jsonl"
-        self.user_ids = path / f"user_profile_ids{mark}.txt"
-        self.user_feat = path / f"user_profile_feat{mark}.npy"
+        self.profiles = path / file_name("profiles.jsonl", leaky)
+        self.user_ids = path / file_name(IDS_FILE, leaky)
+        self.user_feat = path / file_name(FEATURE_FILE, leaky)
 
     def prepare(self) -> dict[str, Any]:
         """Create the folder and return its report so far.
@@ -58,7 +58,7 @@ class Folder:
         """Read ``report.json``; FileNotFoundError or ValueError say what is wrong with it."""
         if not self.report.is_file():
             raise FileNotFoundError(
-                f"{self.path} has no report.json: it is no folder of `recbole_llm reason`."
+                f"{self.path} has no {REPORT_FILE}: it is no folder of `recbole_llm reason`."
             )
         try:
             report = json.loads(self.report.read_text(encoding="utf-8"))
@@ -74,6 +74,13 @@ class Folder:
     def feature_files(self) -> list[Path]:
         """Return what the stage ``encode`` writes."""
         return [self.item_feat, self.item_ids, self.user_feat, self.user_ids]
+
+
+def default_folder(parent: Path, identity: Mapping[str, Any], leaky: bool) -> Path:
+    """Return where a set is written by default, named after whatever its profiles depend on."""
+    mark = f"{MARK}-" if leaky else ""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return parent / f"reason-{mark}{digest[:10]}"
 
 
 @contextmanager

@@ -18,9 +18,7 @@ Prompts and answers are in ``<cache_dir>/reason.sqlite`` (see ``store``).
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,8 +35,8 @@ from recbole_llm.llm.reason import prompts
 from recbole_llm.llm.reason.answer import Backend
 from recbole_llm.llm.reason.asking import Outcome, Policy, Question, Usage, ask_all
 from recbole_llm.llm.reason.output import (
-    MARK,
     Folder,
+    default_folder,
     read_lines,
     sha256_of,
     write_features,
@@ -330,9 +328,8 @@ class Reasoner:
     def _output(self, data: Mapping[str, Any]) -> Path:
         if self.settings.output is not None:
             return Path(self.settings.output)
-        mark = f"{MARK}-" if self.settings.leaky else ""
-        digest = hashlib.sha256(json.dumps(self._identity(data), sort_keys=True).encode())
-        return Path(self.config["data_path"]) / f"reason-{mark}{digest.hexdigest()[:10]}"
+        parent = Path(self.config["data_path"])
+        return default_folder(parent, self._identity(data), self.settings.leaky)
 
     def _identity(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Return what names the default folder: whatever the profiles depend on."""
@@ -357,7 +354,7 @@ class Reasoner:
                 logging.getLogger().debug("%s is not installed", package)
         described = {
             "leaky": self.settings.leaky,
-            "mark": MARK if self.settings.leaky else None,
+            "mark": self.folder.mark,
             "dataset": self.config["dataset"],
             "protocol": self.config["protocol"],
             "seed": self.config["seed"],

@@ -1,0 +1,111 @@
+"""What models on a frozen language model share: its loading, their state, tables of one scale."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from recbole.model.abstract_recommender import GeneralRecommender
+from torch import Tensor
+
+from recbole_llm.config import Config
+from recbole_llm.llm import Backbone, add_lora, load_backbone
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class FrozenTrunkRecommender(GeneralRecommender):
+    """A model on a frozen language model, whose state is what was trained and nothing else.
+
+    Attributes:
+        backbone_source: ``Backbone.source`` as JSON text; saved beside the state and compared.
+        saved_buffers: beginnings of the names of buffers that belong to the state as well.
+    """
+
+    backbone_source: str
+    saved_buffers: tuple[str, ...] = ()
+
+    def load_llm(
+        self, config: Config, *, encoder_decoder: bool = False
+    ) -> tuple[PeftModel, Backbone]:
+        """Load the language model with LoRA weights on it, and keep its source for checkpoints.
+
+        Config keys: ``llm_path`` ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit``
+        ``gradient_checkpointing`` ``cache_dir``, ``lora_r`` ``lora_alpha`` ``lora_dropout``
+        ``lora_targets``.
+
+        Args:
+            config: settings.
+            encoder_decoder: an encoder-decoder of the T5 family will do as well as a decoder.
+
+        Returns:
+            The adapted model, and the backbone that it was made of, its tokenizer and shape.
+
+        Raises:
+            ValueError, OSError, ImportError: as ``load_backbone`` and ``add_lora``.
+        """
+        backbone = load_backbone(
+            config["llm_path"],
+            revision=config["llm_revision"],
+            num_layers=config["llm_num_layers"],
+            dtype=config["llm_dtype"],
+            load_in_4bit=config["llm_4bit"],
+            gradient_checkpointing=config["gradient_checkpointing"],
+            encoder_decoder=encoder_decoder,
+            cache_dir=config["cache_dir"],
+        )
+        self.backbone_source = json.dumps(backbone.source, sort_keys=True)
+        self.other_parameter_name = ["backbone_source"]
+        llm = add_lora(
+            backbone.model,
+            r=config["lora_r"],
+            alpha=config["lora_alpha"],
+            dropout=config["lora_dropout"],
+            target_modules=config["lora_targets"],
+        )
+        return llm, backbone
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the trained weights and ``saved_buffers``."""
+        kept = {name for name, weight in self.named_parameters() if weight.requires_grad}
+        kept |= {name for name, _ in self.named_buffers() if name.startswith(self.saved_buffers)}
+        full = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in full.items() if name in kept}
+
+    def load_state_dict(self, state_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load what ``state_dict`` returned.
+
+        Raises:
+            ValueError: weights are missing, unexpected or of another shape.
+        """
+        given, own = (
+            {(name, tuple(value.shape)) for name, value in state.items()}
+            for state in (state_dict, self.state_dict())
+        )
+        if given != own:
+            odd = {name for name, _ in given ^ own}
+            raise ValueError(
+                f"the checkpoint does not fit this {type(self).__name__}: {len(odd)} weights are "
+                f"missing, unexpected or of another shape, e.g. {min(odd)}. Were the settings the "
+                f"same when it was saved?"
+            )
+        return super().load_state_dict(state_dict, strict=False)
+
+    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
+        """Check that the weights were trained on this language model.
+
+        Raises:
+            ValueError: they were trained on another one.
+        """
+        if para and para["backbone_source"] != self.backbone_source:
+            raise ValueError(
+                f"the checkpoint was trained on {para['backbone_source']}, but the language model "
+                f"loaded is {self.backbone_source}."
+            )
+
+
+def unit_variance(table: Tensor) -> Tensor:
+    """Scale embeddings (I, d) to unit variance over all rows but the padding's, as float32."""
+    table = table.float()
+    return table / table[1:].std().clamp(min=1e-12)
