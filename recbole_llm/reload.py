@@ -11,6 +11,7 @@ from recbole_llm.config import VOLATILE_KEYS, Config
 from recbole_llm.quick_start import Split, load_split
 from recbole_llm.record import RunRecord, describe_data
 from recbole_llm.trainer.checkpoint import load_checkpoint
+from recbole_llm.trainer.staged import read_stages
 
 
 class LoadedRun(NamedTuple):
@@ -30,15 +31,13 @@ def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
         data_path: parent of the data set's folder, if it is not where the run found it.
 
     Raises:
-        FileNotFoundError: the record, the checkpoint or the data is missing.
-        ValueError: the run did not finish, its data has changed, or its model is a staged one.
+        FileNotFoundError: the record, the checkpoint, a stage's output or the data is missing.
+        ValueError: the run did not finish, or its data has changed.
     """
     record = RunRecord.load(run)
     if record.status != "finished":
         raise ValueError(f"run {record.id} is {record.status}; only a finished run can be loaded.")
     config = config_of(record, data_path)
-    if hasattr(config.model_class, "required_stages"):
-        raise ValueError(f"run {record.id}: {record.model} is built on stages and is not reloaded.")
     checkpoint = Path(record.files.get("checkpoint", ""))
     if not checkpoint.is_file():
         raise FileNotFoundError(
@@ -46,12 +45,16 @@ def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
             f"{Path.cwd()}. Go to the folder that the run was started in, or run it again."
         )
     split = load_split(config)
-    if describe_data(split.dataset, split[1:])["split"] != record.data["split"]:
+    data = describe_data(split.dataset, split[1:])
+    if data["split"] != record.data["split"]:
         raise ValueError(
             f"run {record.id}: the data, or its split, is no longer that of the run. Give its "
             f"data with --data_path."
         )
-    model = config.model_class(config, split.train).to(config["device"])
+    stages: tuple[Any, ...] = ()
+    if hasattr(config.model_class, "required_stages"):
+        stages = (read_stages(config, {name: data[name] for name in ("files", "split")}),)
+    model = config.model_class(config, split.train, *stages).to(config["device"])
     state = load_checkpoint(checkpoint, config["device"])
     model.load_state_dict(state["state_dict"])
     model.load_other_parameter(state["other_parameter"])
@@ -74,6 +77,8 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
     if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
         settings["train_neg_sample_args"] = None  # RecBole refuses what it resolves None to
     settings["show_progress"] = False
+    if "cache_dir" in record.config:
+        settings["cache_dir"] = record.config["cache_dir"]
     config = Config(record.model, record.dataset, overrides=settings)
     found, wanted = config.to_dict(), record.config
     differ = sorted(

@@ -293,6 +293,12 @@ class GALRec(FrozenTrunkRecommender):
         prompt = self.prompts("user", interaction)["user", self.n_hops]
         return self._scores(self.reader.read(*prompt).answer).flatten()
 
+    @torch.no_grad()
+    def user_views(self, interaction: Interaction) -> dict[str, Tensor]:
+        """Return users' representations (B, h) by hop, as in the paper's Fig. 4."""
+        prompts = self.prompts("user", interaction)
+        return {f"{hop}-hop": self.reader(*prompt) for (_, hop), prompt in prompts.items()}
+
     def export_adapter(self, folder: Path) -> None:
         """Write the LoRA weights as a folder that PEFT reads."""
         save_adapter(self.reader.llm, folder)

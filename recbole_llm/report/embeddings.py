@@ -3,6 +3,8 @@
 The figure of MLLMRec (Dang et al., Fig. 6): users drawn at random, their final embeddings brought
 to two dimensions by t-SNE, a Gaussian kernel density over the plane (above) and over the points'
 angles around the centre (below). Runs stand side by side, with the same users on the same data.
+A model that reads users in several ways has a column for each: GALRec its prompts of 0, 1, 2 hops
+(Guan et al., Fig. 4).
 """
 
 from collections.abc import Sequence
@@ -10,26 +12,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import gaussian_kde
 from sklearn.manifold import TSNE
+from torch import Tensor
 
+from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.record import RunRecord
-from recbole_llm.reload import load_run
+from recbole_llm.reload import LoadedRun, load_run
 
 Points = NDArray[np.float64]
 _GRID = 100
 
 
 class UserMap(NamedTuple):
-    """One run's users in the plane.
+    """One run's users in the plane, as its model reads them in one way.
 
     Attributes:
         record: of the run.
+        title: what the users are, above the column.
         points: (n, 2) t-SNE coordinates, centred, the farthest at distance 1.
     """
 
     record: RunRecord
+    title: str
     points: Points
 
 
@@ -39,15 +46,17 @@ def plot_embeddings(
     n_users: int = 500,
     seed: int = 2020,
     data_path: str | None = None,
+    labels: Sequence[str] | None = None,
 ) -> list[Path]:
     """Draw the figure of finished runs from their checkpoints.
 
     Args:
-        runs: folders with ``record.json``; models that rank by user embeddings.
+        runs: folders with ``record.json``; models with user embeddings, or with ``user_views``.
         output: folder for ``user-embeddings.pdf``, ``.png`` and the points' ``.csv``.
         n_users: users drawn at random, all if there are fewer. Paper: 500.
         seed: of the draw and of t-SNE.
         data_path: parent of the data sets' folders, if the data has moved.
+        labels: a name for each run; else its model's.
 
     Returns:
         The files that were written.
@@ -56,34 +65,65 @@ def plot_embeddings(
         FileNotFoundError: a record, checkpoint or data set is missing.
         ValueError: a model has no user embeddings, or there are too few users for t-SNE.
     """
-    maps = [user_map(run, n_users, seed, data_path) for run in runs]
+    names = labels or [RunRecord.load(run).model for run in runs]
+    maps = [
+        each
+        for run, label in zip(runs, names, strict=True)
+        for each in user_maps(run, label, n_users, seed, data_path)
+    ]
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "user-embeddings.csv"
-    lines = [f"{each.record.id},{x:.6f},{y:.6f}" for each in maps for x, y in each.points.tolist()]
-    table.write_text("\n".join(["run,x,y", *lines]) + "\n", encoding="utf-8")
+    lines = [
+        f"{each.record.id},{each.title},{x:.6f},{y:.6f}"
+        for each in maps
+        for x, y in each.points.tolist()
+    ]
+    table.write_text("\n".join(["run,title,x,y", *lines]) + "\n", encoding="utf-8")
     return [*_draw(maps, folder / "user-embeddings"), table]
 
 
-def user_map(run: str | Path, n_users: int, seed: int, data_path: str | None = None) -> UserMap:
-    """Return one run's users in the plane; see ``plot_embeddings``."""
+def user_maps(
+    run: str | Path, label: str, n_users: int, seed: int, data_path: str | None = None
+) -> list[UserMap]:
+    """Return one run's users in the plane, once for each way its model reads them."""
     loaded = load_run(run, data_path)
-    if not hasattr(loaded.model, "embeddings"):
-        raise ValueError(
-            f"run {loaded.record.id}: {loaded.record.model} does not rank by user embeddings, "
-            f"which this figure is about."
-        )
-    model: Any = loaded.model
-    emb = model.embeddings()[0].cpu().double().numpy()  # (U, d)
     tokens = loaded.split.dataset.field2id_token[loaded.split.dataset.uid_field]
     order = np.argsort(tokens[1:].astype(str)) + 1  # the same users in every run on the same data
     chosen = np.random.default_rng(seed).permutation(order)[:n_users]
     if len(chosen) < 5:
         raise ValueError(f"t-SNE needs at least 5 users, got {len(chosen)}; raise --n_users.")
     perplexity = min(30.0, (len(chosen) - 1) / 3)
-    points = TSNE(perplexity=perplexity, random_state=seed).fit_transform(emb[chosen])
-    points = points - points.mean(axis=0)
-    return UserMap(loaded.record, points / np.linalg.norm(points, axis=1).max())
+    maps = []
+    for view, emb in _user_views(loaded, chosen).items():
+        points = TSNE(perplexity=perplexity, random_state=seed).fit_transform(emb)
+        points = points - points.mean(axis=0)
+        points /= np.linalg.norm(points, axis=1).max()
+        title = ", ".join(filter(None, [f"{label} on {loaded.record.dataset}", view]))
+        maps.append(UserMap(loaded.record, title, points))
+    return maps
+
+
+def _user_views(loaded: LoadedRun, users: NDArray[np.int64]) -> dict[str, Points]:
+    """Return the embeddings (n, d) of users by name of the view; "" where there is but one."""
+    model: Any = loaded.model
+    if hasattr(model, "embeddings"):
+        return {"": model.embeddings()[0].cpu().double().numpy()[users]}
+    if not hasattr(model, "user_views"):
+        raise ValueError(
+            f"run {loaded.record.id}: {loaded.record.model} does not rank by user embeddings, "
+            f"which this figure is about."
+        )
+    config, train = loaded.config, loaded.split.train
+    loader = FullRankLoader(config, train, [train], with_sequence=True)  # training items alone
+    row_of = {user: row for row, user in enumerate(loader.row_user.tolist())}
+    rows = [row_of[user] for user in users.tolist() if user in row_of]
+    parts: dict[str, list[Tensor]] = {}
+    for start in range(0, len(rows), config["eval_users"]):
+        batch = loader.collate_fn(rows[start : start + config["eval_users"]])[0]
+        for view, emb in model.user_views(batch.to(config["device"])).items():
+            parts.setdefault(view, []).append(emb.cpu().double())
+    return {view: torch.cat(embs).numpy() for view, embs in parts.items()}
 
 
 def angle_density(points: Points, angles: Points) -> Points:
@@ -118,7 +158,7 @@ def _draw(maps: Sequence[UserMap], stem: Path) -> list[Path]:
         above.contourf(side, side, density, levels=12, cmap="Greys")
         above.plot(*each.points.T, ".", markersize=1.5, color="tab:blue", alpha=0.5)
         above.set(xticks=[], yticks=[], aspect="equal")
-        above.set_title(f"{each.record.model} on {each.record.dataset}", fontsize=9)
+        above.set_title(each.title, fontsize=9)
         below.plot(angles, angle_density(each.points, angles), color="black", linewidth=1)
         below.set(xlim=(-np.pi, np.pi), xlabel="angle [rad]", ylim=(0, None))
         below.set_xticks([-np.pi, 0, np.pi], ["-π", "0", "π"])

@@ -64,8 +64,7 @@ def run_stages(
     outputs: dict[str, StageOutput] = {}
     for name, spec in config.model_class.required_stages(config).items():
         sub_config = stage_config(config, name, spec)
-        key = _cache_key(sub_config, data_key)
-        folder = Path(config["cache_dir"]) / "stages" / f"{spec.model}-{config['dataset']}-{key}"
+        folder = _stage_folder(sub_config, spec, data_key)
         with record.stage(f"{name} ({spec.model})") as stage:
             output = _read_output(folder / "output.pth")
             if output is None:
@@ -89,6 +88,31 @@ def run_stages(
                 stage.metrics = json.loads(output["metrics"])
             outputs[name] = output["tensors"]
     return outputs
+
+
+def read_stages(config: Config, data_key: Mapping[str, Any]) -> dict[str, StageOutput]:
+    """Return what ``run_stages`` left in ``cache_dir``; nothing is trained.
+
+    Raises:
+        FileNotFoundError: a stage of these settings, data and code is not there.
+    """
+    outputs: dict[str, StageOutput] = {}
+    for name, spec in config.model_class.required_stages(config).items():
+        folder = _stage_folder(stage_config(config, name, spec), spec, data_key)
+        output = _read_output(folder / "output.pth")
+        if output is None:
+            raise FileNotFoundError(
+                f"stage {name!r} ({spec.model}) of {config['model']} is not in {folder}: another "
+                f"cache_dir, or the code has changed since. Run the model again, which trains it."
+            )
+        outputs[name] = output["tensors"]
+    return outputs
+
+
+def _stage_folder(config: Config, spec: StageSpec, data_key: Mapping[str, Any]) -> Path:
+    """Return the folder of a stage with settings ``config``; its name holds the cache key."""
+    key = _cache_key(config, data_key)
+    return Path(config["cache_dir"]) / "stages" / f"{spec.model}-{config['dataset']}-{key}"
 
 
 def _read_output(path: Path) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """The figure of user representations, and bringing a finished run back for it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from recbole_llm.quick_start import build_loaders
 from recbole_llm.record import RunRecord
 from recbole_llm.reload import load_run
-from recbole_llm.report.embeddings import angle_density, plot_embeddings, user_map
+from recbole_llm.report.embeddings import angle_density, plot_embeddings, user_maps
 
 Train = Callable[..., RunRecord]
 
@@ -49,9 +51,31 @@ def test_figure_is_written_and_repeatable(train: Train, work: Path) -> None:
     files = plot_embeddings(runs, work / "figure", n_users=40)
     assert [path.suffix for path in files] == [".pdf", ".png", ".csv"]
     assert all(path.stat().st_size > 500 for path in files)
-    first, second = (user_map(runs[0], 40, seed=1).points for _ in range(2))
+    first, second = (user_maps(runs[0], "LightGCN", 40, seed=1)[0].points for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert first.shape == (40, 2) and np.linalg.norm(first, axis=1).max() == pytest.approx(1)
+
+
+def test_a_staged_run_comes_back_and_shows_each_hop(train: Train, work: Path, tiny_t5: str) -> None:
+    tiny = {"llm_path": tiny_t5, "lora_targets": ["q", "v"], "lora_r": 2, "prompts": "galrec_short"}
+    few = {"prefixes_per_user": 1, "MAX_ITEM_LIST_LENGTH": 3, "external_stage.epochs": 1}
+    record = train("GALRec", **tiny, **few, save_topk=5)
+    loaded = load_run(record.folder)
+    line = json.loads((work / record.folder / "topk-test.jsonl").read_text().splitlines()[0])
+    user = loaded.split.dataset.token2id("user_id", line["user"])
+    loader = build_loaders(loaded.config, loaded.split).test
+    row = loader.row_user.tolist().index(user)
+    with torch.no_grad():
+        scores = loaded.model.full_sort_predict(loader.collate_fn([row])[0])
+    items = [loaded.split.dataset.token2id("item_id", token) for token in line["items"]]
+    torch.testing.assert_close(scores[items], torch.tensor(line["scores"]), rtol=1e-4, atol=1e-4)
+
+    maps = user_maps(record.folder, "w/ GAL", 30, seed=1)
+    assert [each.title for each in maps] == [f"w/ GAL on ml-100k, {hop}-hop" for hop in (0, 1, 2)]
+    assert all(each.points.shape == (30, 2) for each in maps)
+    shutil.rmtree(work / "saved" / "cache")
+    with pytest.raises(FileNotFoundError, match="stage 'external' .LightGCN. of GALRec"):
+        load_run(record.folder)
 
 
 def test_what_cannot_be_drawn(train: Train, work: Path) -> None:
