@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from recbole.data.dataset.dataset import Dataset
 
+# Settings that are places on the machine of the run, and mean nothing elsewhere.
+_PLACES = ("cache_dir", "checkpoint_dir", "data_path", "runs_dir")
 _PACKAGES = ("recbole-llm", "recbole", "torch", "numpy", "pandas", "scipy", "transformers", "peft")
 
 
@@ -87,6 +89,14 @@ class RunRecord:
             partial.unlink(missing_ok=True)
             raise
         return path
+
+    def shared(self) -> dict[str, Any]:
+        """Return the record as JSON content for others: without the places of this machine."""
+        content = dataclasses.asdict(self)
+        content["config"] = {k: v for k, v in self.config.items() if k not in _PLACES}
+        place = rf"\s--(?:{'|'.join(_PLACES)})(?:=|\s+)(?:'[^']*'|\S+)"
+        content["command"] = re.sub(place, "", self.command)
+        return content
 
     def finish(self) -> Path:
         """Stamp the end and write the record."""

@@ -103,7 +103,14 @@ def settings_of(
         record: of the run.
         keys: the settings wanted, of which ``VOLATILE_KEYS`` are left out.
         data_path: parent of the data set's folder, if it is not where the run found it.
+
+    Raises:
+        ValueError: nothing says where the data is.
     """
+    if data_path is None and "data_path" not in record.config:
+        raise ValueError(
+            f"run {record.id}: its record comes from another machine; give the data's --data_path."
+        )
     settings = {k: v for k, v in record.config.items() if k in keys and k not in VOLATILE_KEYS}
     settings["data_path"] = data_path or str(Path(record.config["data_path"]).parent)
     return settings

@@ -39,6 +39,20 @@ def test_round_trip(work: Path) -> None:
     assert record.finished >= record.started
 
 
+def test_a_shared_record_names_no_place_of_the_machine(work: Path) -> None:
+    record = new_record(Config("LightGCN", "ml-100k"), "")
+    record.command = (
+        f"run_recbole --data_path={work} --lr 1 --cache_dir '{work}/a b' --runs_dir {work} -m X"
+    )
+    shared = record.shared()
+    assert shared["command"] == "run_recbole --lr 1 -m X"
+    assert set(record.config) - set(shared["config"]) == {
+        *("cache_dir", "checkpoint_dir", "data_path", "runs_dir")
+    }
+    record.folder = ""
+    assert str(work) not in json.dumps(shared)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"stages": []}', '{"stages": [{"x": 1}]}'])
 def test_damaged_record_is_named(text: str, work: Path) -> None:
     (work / "record.json").write_text(text)

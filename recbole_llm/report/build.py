@@ -1,6 +1,6 @@
 """``recbole_llm report``: the tables, figures and page of a spec, from run records alone."""
 
-import shutil
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,7 @@ def _keep_records(used: Sequence[Run], folder: Path) -> None:
             old.unlink()
     for run in used:
         target = folder / f"{run.record.id}.json"
-        if run.path.resolve() != target.resolve():
-            shutil.copyfile(run.path, target)
+        target.write_text(json.dumps(run.record.shared(), indent=1) + "\n", encoding="utf-8")
 
 
 def _cost_table(spec: Spec, cells: Cells) -> PlainTable:

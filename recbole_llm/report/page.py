@@ -175,8 +175,9 @@ def _anchor(run: Run) -> str:
 
 def _record(run: Run) -> str:
     record = run.record
+    shared = record.shared()
     content = {
-        name: getattr(record, name)
+        name: shared[name]
         for name in (
             "id model dataset protocol seed status started finished command metrics best_epoch "
             "origin data environment config_hash config"
