@@ -55,10 +55,12 @@ class FREEDOM(DotProductRecommender):
         block = norm_interactions(edges.row, edges.col, self.n_users, self.n_items).to_sparse_coo()
         self.register_buffer("edge_index", block.indices(), persistent=False)  # (2, E)
         self.register_buffer("edge_weight", block.values(), persistent=False)  # 1 / sqrt(d_u d_i)
-        self._sampled: Tensor | None = None
+        self._sampled: Tensor | None = None  # None: all edges
 
     def begin_epoch(self) -> None:
         """Draw the epoch's user-item graph: few edges of popular nodes are kept (section 3.2)."""
+        if not self.edge_dropout:
+            return
         n_kept = int(len(self.edge_weight) * (1.0 - self.edge_dropout))
         user, item = self.edge_index[:, sample_edges(self.edge_weight, n_kept)]
         self._sampled = bipartite_norm_adj(user, item, self.n_users, self.n_items)
@@ -86,7 +88,7 @@ class FREEDOM(DotProductRecommender):
         user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
         if self._sampled is None:
             self.begin_epoch()
-        user_emb, item_emb = self(self._sampled if self.edge_dropout else self.norm_adj)
+        user_emb, item_emb = self(self._sampled)
         user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
         loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
         if not self.reg_weight:

@@ -20,7 +20,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from recbole_llm.llm.backbone import DTYPES, ModelFiles, find_model
+from recbole_llm.llm.backbone import DTYPES
+from recbole_llm.llm.model_files import ModelFiles, find_model
 from recbole_llm.llm.reason.answer import Answer, Decoding, Request
 
 

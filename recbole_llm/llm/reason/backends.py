@@ -1,0 +1,47 @@
+"""Build what answers prompts: a model in this process, or one behind a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from recbole_llm.llm.reason.answer import Backend
+from recbole_llm.llm.reason.settings import EMBEDDED, Settings
+
+if TYPE_CHECKING:
+    from recbole_llm.config import Config
+
+
+def build_backend(settings: Settings, config: Config, sees_images: bool = False) -> Backend:
+    """Return the back end that the settings name.
+
+    Args:
+        settings: of the pipeline.
+        config: of the data; reads ``cache_dir`` and ``device``.
+        sees_images: of ``image_model``, for prompts with images; else of ``model_name``.
+
+    Raises:
+        ValueError, OSError, ImportError: a model cannot be loaded.
+    """
+    name = settings.image_model if sees_images else settings.model_name
+    if settings.backend == "openai":
+        from recbole_llm.llm.reason.openai_client import OpenAIBackend
+
+        assert settings.model_name is not None
+        return OpenAIBackend(
+            name or settings.model_name,
+            base_url=settings.base_url,
+            api_key_env=settings.api_key_env,
+            revision=settings.revision,
+            transport=settings.transport,
+        )
+    from recbole_llm.llm.reason.local_client import LocalBackend
+
+    return LocalBackend(
+        name or EMBEDDED,
+        revision=settings.revision,
+        dtype=settings.dtype,
+        batch_size=settings.batch_size,
+        cache_dir=config["cache_dir"],
+        device=config["device"],
+        sees_images=sees_images,
+    )
