@@ -292,7 +292,7 @@ def _read(
         config.num_hidden_layers = num_layers
         if is_t5:
             config.num_decoder_layers = num_layers
-    with _quiet():  # the layers left out would be reported as unexpected weights
+    with quiet():  # the layers left out would be reported as unexpected weights
         model, info = AutoModel.from_pretrained(
             folder, revision=revision, config=config, output_loading_info=True, **options
         )
@@ -349,7 +349,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     if hasattr(transformers, "GgufConfig"):  # else packed weights stay packed where kernels exist
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        with _quiet():
+        with quiet():
             model = AutoModel.from_pretrained(str(gguf.parent), **options)
             tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     except ImportError:
@@ -361,7 +361,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     with torch.device("meta"):
         plain = AutoModel.from_config(type(model.config).from_dict(fields))
     plain.load_state_dict(model.state_dict(), assign=True)
-    with _quiet():
+    with quiet():
         plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     files = sorted(file for file in folder.iterdir() if file.is_file())
@@ -432,8 +432,8 @@ def _hub_commit(path: str, revision: str | None) -> str | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' loading report and progress bars."""
+def quiet() -> Iterator[None]:
+    """Silence transformers' loading report and progress bars while models are loaded."""
     from transformers.utils import logging as hf_logging
 
     level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()

@@ -39,7 +39,14 @@ def encode_texts(
     """
     if not texts:
         raise ValueError("encode_texts: expected at least one text, got an empty list.")
-    vectors = load_encoder(encoder).encode(
+    return unit_vectors(load_encoder(encoder), texts, batch_size, show_progress)
+
+
+def unit_vectors(
+    encoder: "SentenceTransformer", texts: list[str], batch_size: int, show_progress: bool
+) -> NDArray[np.float32]:
+    """Return what ``encode_texts`` does, of an encoder that is loaded already."""
+    vectors = encoder.encode(
         texts,
         batch_size=batch_size,
         show_progress_bar=show_progress,
