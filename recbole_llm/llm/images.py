@@ -39,6 +39,8 @@ def read_image(data: bytes) -> "Image":
     image = open_image(data)
     try:
         image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):  # converted as they are, all but the darkest become white
+            image = image.point(lambda value: value * (1 / 256)).convert("L")
         if image.has_transparency_data:
             image = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert(
