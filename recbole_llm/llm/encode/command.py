@@ -20,7 +20,7 @@ _DESCRIPTION = (
     "manifest beside it. The rows are in the order of item_ids.txt, which decides which items have "
     "one and is written in the order of the .item file if it is not there. A stopped or killed run "
     "is gone on with by the same command. Any other --KEY=VALUE is a setting of the data, as in "
-    "run_recbole (--data_path, --cache_dir, --gpu_id, --show_progress, --config_files, ...)."
+    "run_recbole (--data_path, --cache_dir, --gpu_id, --torch_threads, --show_progress, ...)."
 )
 _OPTIONS: dict[str, tuple[str, type, str]] = {
     "encoder": (
@@ -61,6 +61,8 @@ def encode(argv: Sequence[str]) -> int:
     dataset = options.pop("dataset")
     logging.basicConfig(level=logging.WARNING)
     try:
+        import torch
+
         from recbole_llm.cli import parse_settings
         from recbole_llm.config import Config
         from recbole_llm.llm.encode.pipeline import encode as encode_items
@@ -74,6 +76,8 @@ def encode(argv: Sequence[str]) -> int:
         files = given.pop("config_files", None) or []
         files = files.split() if isinstance(files, str) else list(files)
         config = Config(MODEL, dataset, files, command_line=given)
+        if config["torch_threads"]:
+            torch.set_num_threads(config["torch_threads"])
         print(f"output: {output_path(settings, config)}", file=sys.stderr)
         encoded = encode_items(settings, config)
     except KeyboardInterrupt:
