@@ -194,6 +194,10 @@ _COMMANDS = {
         "describe images and write preference profiles (MLLMRec)",
         "recbole_llm.llm.reason.command:reason",
     ),
+    "encode": (
+        "make feature files of the items' text or images",
+        "recbole_llm.llm.encode.command:encode",
+    ),
     "audit": (
         "prove that profiles were written from training interactions only",
         "recbole_llm.llm.reason.command:audit",

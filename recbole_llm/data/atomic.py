@@ -1,5 +1,6 @@
 """RecBole's atomic files: checked before RecBole reads them, and the item file as plain text."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
+_NOT_TEXT = re.compile(r"_ids?$|(?:^|_)urls?(?:_|$)|[a-z]U(?:RL|rl)")
 _HEADER_FORM = "user_id:token<TAB>item_id:token..."
 
 
@@ -109,22 +111,75 @@ def read_item_columns(path: Path, columns: Sequence[str], config: Config) -> pd.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, wanted for its {', '.join(columns)}.")
-    header = read_header(path, config)
     item_field = config["ITEM_ID_FIELD"]
-    for name in [item_field, *columns]:
+    frame = _read_text(path, [item_field, *columns], config)
+    return frame.drop_duplicates(item_field).set_index(item_field)
+
+
+def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFrame:
+    header = read_header(path, config)
+    for name in columns:
         if name not in header:
             raise ValueError(f"{path} has no column {name!r}, it has {', '.join(header)}.")
     # Item tokens such as NA or null are names, not missing values.
-    frame = pd.read_csv(
+    return pd.read_csv(
         path,
         sep=config["field_separator"],
         header=0,
         names=list(header),
         index_col=False,
-        usecols=[item_field, *columns],
+        usecols=list(dict.fromkeys(columns)),
         dtype=str,
         keep_default_na=False,
         na_filter=False,
         encoding=config["encoding"],
     )
-    return frame.drop_duplicates(item_field).set_index(item_field)
+
+
+def text_columns(asked: str | None, path: Path, config: Config, option: str) -> list[str]:
+    """Return the columns of a ``.item`` file that make an item's text.
+
+    Args:
+        asked: names separated by commas; None takes each token or token_seq column that is no id
+            (the item's own, or a name that ends in ``_id`` or ``_ids``) and no URL (``image_url``,
+            ``imageURL``).
+        path: of the file; without it nothing is text.
+        config: of the data.
+        option: the option that ``asked`` comes from, for messages.
+
+    Raises:
+        FileNotFoundError: columns are asked for and there is no such file.
+        ValueError: a column is not in the file, or its header is malformed.
+    """
+    if not path.is_file():
+        if asked:
+            raise FileNotFoundError(f"{option}={asked}: {path} does not exist.")
+        return []
+    header = read_header(path, config)
+    if asked is None:
+        return [
+            name
+            for name, kind in header.items()
+            if kind in ("token", "token_seq")
+            and not _NOT_TEXT.search(name)
+            and name != config["ITEM_ID_FIELD"]
+        ]
+    columns = [name.strip() for name in asked.split(",") if name.strip()]
+    for name in columns:
+        if name not in header:
+            raise ValueError(
+                f"{option}: {path} has no column {name!r}, it has {', '.join(header)}."
+            )
+    return columns
+
+
+def interaction_items(config: Config) -> set[str]:
+    """Return the tokens of all items in the interaction files that are there, possibly none.
+
+    Raises:
+        ValueError: a header is malformed, or has no item column.
+    """
+    field, found = config["ITEM_ID_FIELD"], set()
+    for path in filter(Path.is_file, inter_files(config)):
+        found |= set(_read_text(path, [field], config)[field])
+    return found

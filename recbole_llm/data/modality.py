@@ -197,12 +197,6 @@ def file_feature(parts: Mapping[str, Any], items: Items) -> Feature:
             f"one per {unit} of {listed_in.name}."
         )
     row_of = {token: row for row, token in enumerate(row_ids)}
-    if len(row_of) != len(row_ids):
-        token, count = Counter(row_ids).most_common(1)[0]
-        raise ValueError(
-            f"{listed_in} names item {token!r} {count} times, expected each item once, so that "
-            f"each has one row of {path.name}."
-        )
     rows = np.array([row_of.get(str(token), -1) for token in items.tokens[1:]])
     feature = np.zeros((len(items.tokens), array.shape[1]), dtype=np.float32)
     order = np.argsort(rows, kind="stable")  # file order: reads run forward through the file
@@ -241,9 +235,21 @@ def _open_npy(path: Path) -> NDArray[Any]:
 
 
 def listed_rows(items: Items) -> tuple[list[str], Path]:
-    """Return the item token of each row of a feature file, and the file that says so."""
+    """Return the item token of each row of a feature file, and the file that says so.
+
+    Raises:
+        FileNotFoundError: there is neither ``item_ids.txt`` nor the ``.item`` file.
+        ValueError: ``item_ids.txt`` names an item twice, or the ``.item`` file is malformed.
+    """
     if items.ids_file.is_file():
-        return items.ids_file.read_text(encoding="utf-8").rstrip("\n").split("\n"), items.ids_file
+        tokens = items.ids_file.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        token, count = Counter(tokens).most_common(1)[0]
+        if count > 1:
+            raise ValueError(
+                f"{items.ids_file} names item {token!r} {count} times, expected each item once, so "
+                f"that each has one row of a feature file."
+            )
+        return tokens, items.ids_file
     if not items.item_file.is_file():
         raise FileNotFoundError(
             f"neither {items.ids_file} nor {items.item_file.name} is there to say which item each "

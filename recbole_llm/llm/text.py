@@ -3,12 +3,13 @@
 import hashlib
 import importlib.metadata
 import importlib.util
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recbole_llm.llm.hub import find_snapshot
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,7 +39,14 @@ def encode_texts(
     """
     if not texts:
         raise ValueError("encode_texts: expected at least one text, got an empty list.")
-    vectors = _load(encoder).encode(
+    return unit_vectors(load_encoder(encoder), texts, batch_size, show_progress)
+
+
+def unit_vectors(
+    encoder: "SentenceTransformer", texts: list[str], batch_size: int, show_progress: bool
+) -> NDArray[np.float32]:
+    """Return what ``encode_texts`` does, of an encoder that is loaded already."""
+    vectors = encoder.encode(
         texts,
         batch_size=batch_size,
         show_progress_bar=show_progress,
@@ -79,21 +87,29 @@ def _alias_folder(alias: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def _load(encoder: str) -> "SentenceTransformer":
+def load_encoder(
+    encoder: str, revision: str | None = None, device: str | None = None
+) -> "SentenceTransformer":
+    """Load a sentence encoder.
+
+    Args:
+        encoder: ``all-minilm-l6-v2``, a local folder, or a Hugging Face id.
+        revision: branch, tag or commit of an id.
+        device: such as ``cuda``; None: sentence-transformers' choice.
+
+    Raises:
+        ImportError: the package of an alias, or sentence-transformers, is not installed.
+        FileNotFoundError: there is no such encoder.
+    """
     from sentence_transformers import SentenceTransformer
 
     folder = _alias_folder(encoder) if encoder in ALIASES else Path(encoder)
-    if folder.is_dir():
-        return SentenceTransformer(str(folder), local_files_only=True)
-    try:  # first without the network, whose retries take a minute when there is none
-        return SentenceTransformer(encoder, local_files_only=True)
-    except OSError:
-        logging.getLogger().info("text encoder %r is not on this machine: downloading.", encoder)
-    try:
-        return SentenceTransformer(encoder)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"text encoder {encoder!r} is not an alias ({', '.join(ALIASES)}), not a folder "
-            f"({folder.absolute()}), not in the local Hugging Face cache, and could not be "
-            f"downloaded: {error}"
-        ) from error
+    if not folder.is_dir():
+        try:
+            folder = find_snapshot(encoder, revision).folder
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"text encoder {encoder!r} is not an alias ({', '.join(ALIASES)}) and not a folder "
+                f"({folder.absolute()}); as a Hugging Face id: {error}"
+            ) from error
+    return SentenceTransformer(str(folder), local_files_only=True, device=device)

@@ -7,20 +7,17 @@ holds back every request and not the refused one alone.
 from __future__ import annotations
 
 import base64
-import email.utils
 import mimetypes
 import os
 import queue
 import random
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from recbole_llm.llm.reason.answer import Answer, NoAnswer, Request
-
-LONGEST_WAIT_S = 600.0  # a server that asks for more is not worth waiting for within one run
+from recbole_llm.llm.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
 
 
 class Transport(NamedTuple):
@@ -31,32 +28,6 @@ class Transport(NamedTuple):
     backoff_s: float = 1.0
     concurrency: int = 4
     requests_per_minute: float | None = None
-
-
-class RateLimiter:
-    """Spaces requests evenly, and holds all of them back while the server asks for a pause."""
-
-    def __init__(self, requests_per_minute: float | None, stop: threading.Event) -> None:
-        self._gap = 60 / requests_per_minute if requests_per_minute else 0.0
-        self._stop = stop
-        self._lock = threading.Lock()
-        self._next = 0.0
-
-    def acquire(self) -> None:
-        """Wait for the next free moment, or until everything stops."""
-        while not self._stop.is_set():
-            with self._lock:
-                now = time.monotonic()
-                if now >= self._next:
-                    self._next = now + self._gap
-                    return
-                wait = self._next - now
-            self._stop.wait(wait)
-
-    def pause(self, seconds: float) -> None:
-        """Let no request out for so long."""
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
 
 
 class OpenAIBackend:
@@ -162,8 +133,7 @@ class OpenAIBackend:
             limiter.acquire()
             if stop.is_set():
                 return NoAnswer("stopped")
-            # Doubled each time, and random: requests refused together must not return together.
-            wait = min(60.0, transport.backoff_s * 2**attempt) * random.uniform(0.5, 1.0)
+            wait = backoff(attempt, transport.backoff_s)
             is_unreachable = False
             try:
                 return self._ask_once(request)
@@ -234,16 +204,6 @@ class OpenAIBackend:
 
 class _MalformedError(Exception):
     """A response that is not what the protocol says."""
-
-
-def retry_after(headers: Any) -> float | None:
-    """Return the seconds that a Retry-After header asks for (seconds or a date), or None."""
-    text = str(headers.get("retry-after") or "").strip()
-    with suppress(ValueError):
-        return max(0.0, float(text))
-    with suppress(ValueError, TypeError):
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    return None
 
 
 def _short(error: Exception) -> str:

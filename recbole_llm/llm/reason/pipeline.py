@@ -28,9 +28,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recbole_llm.data.atomic import read_header
+from recbole_llm.data.atomic import text_columns
 from recbole_llm.data.history import UserHistory
 from recbole_llm.data.modality import Items, item_texts, listed_rows
+from recbole_llm.llm.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.llm.reason import prompts
 from recbole_llm.llm.reason.answer import Backend
 from recbole_llm.llm.reason.asking import Outcome, Policy, Question, Usage, ask_all
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from recbole_llm.config import Config
     from recbole_llm.quick_start import Split
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 _PACKAGES = ("recbole-llm", "transformers", "torch", "openai", "sentence-transformers")
 
 
@@ -83,7 +83,9 @@ class Reasoner:
         self.profile_prompt = prompts.load_profile_prompt(settings.profile_prompt)
         self.image_prompt = prompts.load_image_prompt(settings.image_prompt)
         self.items = Items(config, ["[PAD]", *row_tokens(config, split)])
-        self.columns = text_columns(settings.text_columns, self.items)
+        self.columns = text_columns(
+            settings.text_columns, self.items.item_file, config, option="--text_columns"
+        )
         self.images = self._find_images()
         self.backend = build_backend(settings, config) if settings.stage != "encode" else None
         self.image_backend = self._image_backend()
@@ -110,7 +112,7 @@ class Reasoner:
             if self.settings.stage == "images":
                 raise ValueError(
                     f"no images for the items of {self.config['dataset']!r}: {self._image_folder()}"
-                    f" has no files <item token>{'|'.join(_IMAGE_SUFFIXES)}. Name their folder by "
+                    f" has no files <item token>{'|'.join(IMAGE_SUFFIXES)}. Name their folder by "
                     f"--image_folder."
                 )
             self.report["stages"]["images"] = {"images": 0, "described": 0}
@@ -284,10 +286,8 @@ class Reasoner:
             if self.settings.image_folder is not None:
                 raise FileNotFoundError(f"--image_folder={folder} is no folder.")
             return {}
-        suffixes = _IMAGE_SUFFIXES
-        found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes}
         known = set(map(str, self.split.dataset.field2id_token[self.split.dataset.iid_field][1:]))
-        return {t: found[t] for t in self.items.tokens[1:] if t in found and t in known}
+        return find_images(folder, [token for token in self.items.tokens[1:] if token in known])
 
     def _image_folder(self) -> Path:
         return Path(self.settings.image_folder or Path(self.config["data_path"]) / "images")
@@ -360,40 +360,6 @@ def row_tokens(config: Config, split: Split) -> list[str]:
     if items.ids_file.is_file() or items.item_file.is_file():
         return listed_rows(items)[0]
     return [str(token) for token in split.dataset.field2id_token[split.dataset.iid_field][1:]]
-
-
-def text_columns(asked: str | None, items: Items) -> list[str]:
-    """Return the ``.item`` columns that make an item's text.
-
-    Args:
-        asked: names separated by commas; None takes each token or token_seq column that is no id
-            (the item's own, or a name that ends in ``_id`` or ``_ids``).
-        items: whose file it is.
-
-    Raises:
-        ValueError: a column is not in the file.
-    """
-    if not items.item_file.is_file():
-        if asked:
-            raise FileNotFoundError(f"--text_columns={asked}: {items.item_file} does not exist.")
-        return []
-    header = read_header(items.item_file, items.config)
-    if asked is None:
-        return [
-            name
-            for name, kind in header.items()
-            if kind in ("token", "token_seq")
-            and not name.endswith(("_id", "_ids"))
-            and name != items.config["ITEM_ID_FIELD"]
-        ]
-    columns = [name.strip() for name in asked.split(",") if name.strip()]
-    for name in columns:
-        if name not in header:
-            raise ValueError(
-                f"--text_columns: {items.item_file} has no column {name!r}, it has "
-                f"{', '.join(header)}."
-            )
-    return columns
 
 
 def full_texts(

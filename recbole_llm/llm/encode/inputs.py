@@ -1,0 +1,143 @@
+"""What is encoded: the texts or images of a data set's items, each distinct one once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from recbole_llm.data.atomic import read_item_columns
+from recbole_llm.data.modality import Items, item_texts
+from recbole_llm.llm.encode.fetch import ImageCache
+from recbole_llm.llm.encode.settings import Settings
+from recbole_llm.llm.images import IMAGE_SUFFIXES, find_images
+from recbole_llm.llm.reason.output import sha256_of
+
+
+class Inputs(NamedTuple):
+    """Inputs of an encoder, and the rows of the feature file that each goes to.
+
+    Attributes:
+        units: texts, or paths of image files; each once.
+        rows: rows of each unit.
+        missing: reason of each row that has nothing to encode.
+        failed: reason of each row whose image could not be fetched.
+        digest: sha256 of the item tokens with their texts or their images' bytes.
+    """
+
+    units: list[Any]
+    rows: list[list[int]]
+    missing: dict[int, str]
+    failed: dict[int, str]
+    digest: str
+
+
+def text_inputs(items: Items, columns: Sequence[str]) -> Inputs:
+    """Return the items' texts, the longest first, so that a batch has texts of like length.
+
+    Raises:
+        FileNotFoundError: there is no ``.item`` file.
+        ValueError: a column is not in it, or no item has text.
+    """
+    tokens = list(items.tokens[1:])
+    texts = item_texts(columns, items)
+    known = set(read_item_columns(items.item_file, [], items.config).index)
+    missing = {
+        row: "no text" if token in known else f"not in {items.item_file.name}"
+        for row, (token, text) in enumerate(zip(tokens, texts, strict=True))
+        if not text
+    }
+    if len(missing) == len(tokens):
+        raise ValueError(f"no item has text in {', '.join(columns)} of {items.item_file}.")
+    rows = _rows_of(texts)
+    units = sorted(rows, key=lambda text: (-len(text), text))
+    return Inputs(units, [rows[unit] for unit in units], missing, {}, _digest(tokens, texts))
+
+
+def folder_inputs(items: Items, folder: Path, show_progress: bool) -> Inputs:
+    """Return the items' images in a folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no item's image in it.
+    """
+    tokens = list(items.tokens[1:])
+    wanted = f"wanted: <item token>{'|'.join(IMAGE_SUFFIXES)}"
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no folder {folder} ({wanted}). Name it by --image_folder=FOLDER, or give "
+            f"--url_column=NAME, a column of {items.item_file.name} with images' URLs."
+        )
+    found = find_images(folder, tokens)
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no image of any of the {len(tokens)} items; {wanted}."
+        )
+    missing = {row: "no image file" for row, token in enumerate(tokens) if token not in found}
+    paths = [found.get(token) for token in tokens]
+    digests = _file_digests(paths, show_progress)
+    rows = {path: [row] for row, path in enumerate(paths) if path is not None}
+    return Inputs(list(rows), list(rows.values()), missing, {}, _digest(tokens, digests))
+
+
+def url_inputs(items: Items, settings: Settings, show_progress: bool) -> Inputs:
+    """Fetch the items' images, the first URL of each one's cell, and return them.
+
+    Raises:
+        FileNotFoundError: there is no ``.item`` file.
+        ValueError: the column is not in it, no item has a URL, or no image could be fetched.
+    """
+    assert settings.url_column is not None
+    tokens, column = list(items.tokens[1:]), settings.url_column
+    cells = read_item_columns(items.item_file, [column], items.config)[column]
+    separator = items.config["seq_separator"]
+    urls = [next(iter(cells.get(token, "").split(separator)), "").strip() for token in tokens]
+    missing = {
+        row: "no URL" if tokens[row] in cells.index else f"not in {items.item_file.name}"
+        for row, url in enumerate(urls)
+        if not url
+    }
+    rows = _rows_of(urls)
+    if not rows:
+        raise ValueError(f"no item has a URL in {column!r} of {items.item_file}.")
+    cache = ImageCache(Path(items.config["cache_dir"]) / "images", settings.transport)
+    failures = cache.fetch(list(rows), settings.retry_failed, show_progress)
+    if len(failures) == len(rows):
+        reasons = ", ".join(sorted(set(failures.values()))[:5])
+        raise ValueError(
+            f"none of the {len(rows)} images of {column!r} could be fetched ({reasons}). Is the "
+            f"network up, and are the URLs right (the first: {next(iter(rows))})?"
+        )
+    failed = {row: failures[url] for row, url in enumerate(urls) if url in failures}
+    paths = [cache.path(url) if url and url not in failures else None for url in urls]
+    digests = _file_digests(paths, show_progress)
+    there = [url for url in rows if url not in failures]
+    units = [cache.path(url) for url in there]
+    return Inputs(units, [rows[url] for url in there], missing, failed, _digest(tokens, digests))
+
+
+def _rows_of(values: Sequence[str]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, value in enumerate(values):
+        if value:
+            rows.setdefault(value, []).append(row)
+    return rows
+
+
+def _file_digests(paths: Sequence[Path | None], show_progress: bool) -> list[str]:
+    known: dict[Path | None, str] = {None: ""}
+    for path in tqdm(
+        paths, desc="checking", unit="image", disable=not show_progress, dynamic_ncols=True
+    ):
+        if path not in known:
+            assert path is not None
+            known[path] = sha256_of(path)
+    return [known[path] for path in paths]
+
+
+def _digest(tokens: Sequence[str], contents: Sequence[str]) -> str:
+    pairs = list(zip(tokens, contents, strict=True))
+    return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()

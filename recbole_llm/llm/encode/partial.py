@@ -1,0 +1,126 @@
+"""A feature file that grows on disk under a temporary name; a killed run goes on from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+
+class PartialFeatures:
+    """Rows that are written batch by batch, and how far that has come.
+
+    ``.<name>.partial.npy`` has the rows, zero where none is written. ``.<name>.partial.jsonl`` has
+    ``identity`` in its first line and then a line a batch, written after the batch's rows are on
+    the disk: ``done``, inputs done so far, and ``failed``, reasons of those that have no vector.
+
+    Args:
+        output: the feature file to be, in an existing folder.
+        identity: JSON values; all that the rows depend on.
+        shape: (rows, width).
+        dtype: float16 or float32.
+        overwrite: discard the unfinished file of another identity.
+
+    Raises:
+        ValueError: there is such a file and ``overwrite`` is false.
+        OSError: the folder cannot be written, or the disk has no room for the file.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        identity: Mapping[str, Any],
+        shape: tuple[int, int],
+        dtype: str,
+        overwrite: bool,
+    ) -> None:
+        self.output = output
+        self.path = output.with_name(f".{output.stem}.partial.npy")
+        self.progress = self.path.with_suffix(".jsonl")
+        self.n_done = 0
+        self.failed: dict[int, str] = {}
+        head = json.dumps(identity, sort_keys=True) + "\n"
+        if not (self.path.is_file() and self._resume(head, overwrite)):
+            self.n_done, self.failed = 0, {}
+            self._create(head, shape, dtype)
+        self._rows = open_memmap(self.path, mode="r+")
+
+    def write(
+        self, n_done: int, rows: NDArray[np.int64], vectors: NDArray[Any], failed: Mapping[int, str]
+    ) -> None:
+        """Write a batch.
+
+        Args:
+            n_done: inputs done, this batch's included.
+            rows: (n,) where they go.
+            vectors: (n, width).
+            failed: reason by input.
+        """
+        self._rows[rows] = vectors
+        self._rows.flush()
+        with self.progress.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"done": n_done, "failed": dict(failed)}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.n_done = n_done
+        self.failed |= failed
+
+    def finish(self) -> None:
+        """Move the file into its place."""
+        del self._rows
+        os.replace(self.path, self.output)
+        self.progress.unlink()
+
+    def discard(self) -> None:
+        """Remove what is there."""
+        self.path.unlink(missing_ok=True)
+        self.progress.unlink(missing_ok=True)
+
+    def _resume(self, head: str, overwrite: bool) -> bool:
+        """Read the progress so far; false if there is none to go on from."""
+        if not self.progress.is_file():
+            return False
+        with self.progress.open("rb+") as file:
+            found = file.readline().decode()
+            if found != head:
+                if overwrite or not found.endswith("\n"):
+                    return False
+                raise ValueError(
+                    f"{self.path} is the unfinished work of a run with other settings or inputs "
+                    f"({difference(json.loads(found), json.loads(head))}). Finish it with those, "
+                    f"or give --overwrite to discard it."
+                )
+            whole = file.tell()
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break  # a killed run's last, half written line
+                entry = json.loads(line)
+                self.n_done = entry["done"]
+                self.failed |= {int(unit): reason for unit, reason in entry["failed"].items()}
+                whole += len(line)
+            file.truncate(whole)
+        return True
+
+    def _create(self, head: str, shape: tuple[int, int], dtype: str) -> None:
+        self.discard()
+        open_memmap(self.path, mode="w+", dtype=dtype, shape=shape)
+        with self.path.open("rb+") as file:
+            # Else a full disk kills the process when a row is written into the mapped file.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, self.path.stat().st_size)
+        self.progress.write_text(head, encoding="utf-8")
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Return where two sets of settings differ, as text."""
+    return "; ".join(
+        f"{name}: {old.get(name)!r}, now {new.get(name)!r}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    )

@@ -1,0 +1,47 @@
+"""Hugging Face ids: their files on this machine, fetched only where they are not there yet."""
+
+import logging
+from pathlib import Path
+from typing import NamedTuple
+
+# The same weights for other frameworks, which a repository often holds beside those for PyTorch.
+_NOT_FOR_TORCH = (
+    "*.h5 *.msgpack *.onnx *.onnx_data *.ot *.tflite *.gguf onnx/* openvino/* coreml/*".split()
+)
+
+
+class Snapshot(NamedTuple):
+    """A repository's files at one commit."""
+
+    folder: Path
+    commit: str
+
+
+def find_snapshot(name: str, revision: str | None = None) -> Snapshot:
+    """Return the local copy of a Hugging Face repository, downloading it if there is none.
+
+    Args:
+        name: such as ``openai/clip-vit-base-patch32``.
+        revision: branch, tag or commit; None is the main branch as it was when it was downloaded.
+
+    Raises:
+        FileNotFoundError: it is not on this machine and could not be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:  # first without the network, whose retries take a minute when there is none
+        folder = snapshot_download(name, revision=revision, local_files_only=True)
+    except FileNotFoundError:
+        logging.getLogger().info("%r is not on this machine: downloading.", name)
+        try:
+            folder = snapshot_download(name, revision=revision, ignore_patterns=_NOT_FOR_TORCH)
+        except (OSError, ValueError, HfHubHTTPError) as error:
+            at = f" (revision {revision})" if revision else ""
+            raise FileNotFoundError(
+                f"{name!r}{at} is not in the local Hugging Face cache, and could not be "
+                f"downloaded: {error}"
+            ) from error
+    except HFValidationError as error:
+        raise FileNotFoundError(f"{name!r} is no Hugging Face id: {error}") from error
+    return Snapshot(Path(folder), Path(folder).name)

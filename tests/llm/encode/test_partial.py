@@ -1,0 +1,47 @@
+"""The growing file: what was written is found again, whatever moment it was killed in."""
+
+import numpy as np
+import pytest
+
+from recbole_llm.llm.encode.partial import PartialFeatures
+
+
+@pytest.fixture
+def grow(tmp_path):
+    """Return a function that opens the file of 6 rows of width 2."""
+
+    def call(identity="a", overwrite=False):
+        output = tmp_path / "text_feat.npy"
+        return PartialFeatures(output, {"encoder": identity}, (6, 2), "float16", overwrite)
+
+    return call
+
+
+def test_half_written_line_is_dropped_and_the_next_ones_are_read(grow, tmp_path):
+    grow().write(2, np.array([5, 0]), np.array([[1, 2], [3, 4]]), {})
+    with (tmp_path / ".text_feat.partial.jsonl").open("a") as file:
+        file.write('{"done": 4, "fai')
+    again = grow()
+    assert again.n_done == 2
+    again.write(3, np.array([], dtype=np.int64), np.zeros((0, 2)), {2: "truncated image"})
+    third = grow()
+    assert third.n_done == 3 and third.failed == {2: "truncated image"}
+    third.finish()
+    expected = [[3, 4], [0, 0], [0, 0], [0, 0], [0, 0], [1, 2]]
+    assert np.load(tmp_path / "text_feat.npy").tolist() == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["text_feat.npy"]
+
+
+def test_other_identity_is_refused_or_starts_anew(grow):
+    grow().write(2, np.array([0, 1]), np.ones((2, 2)), {})
+    with pytest.raises(ValueError, match=r"unfinished work .*encoder: 'a', now 'b'.*--overwrite"):
+        grow("b")
+    assert grow("a").n_done == 2
+    assert grow("b", overwrite=True).n_done == 0
+    assert grow("b").n_done == 0
+
+
+def test_first_line_half_written_starts_anew(grow, tmp_path):
+    grow()
+    (tmp_path / ".text_feat.partial.jsonl").write_text('{"enc')
+    assert grow().n_done == 0
