@@ -31,6 +31,7 @@ options:
   --dataset, -d NAME     a folder of atomic files under --data_path, or ml-100k
   --config_files FILES   YAML files, separated by spaces; the later win
   --protocol NAME        loo (leave-one-out by time) or random811 (8:1:1 a user)
+  --split NAME           a split frozen by `recbole_llm split`, in place of --protocol
   --resume               go on with the newest unfinished run of the same settings
   --save_topk=K          save every user's K best items, for `recbole_llm verify`
   --list-models          list the models and stop
@@ -186,6 +187,10 @@ def run_sweep(argv: Sequence[str] | None = None) -> int:
 #: it is called: none waits for what another needs.
 _COMMANDS = {
     "run": ("the same as run_recbole", "recbole_llm.cli:_run_command"),
+    "split": (
+        "freeze a split into files with hashes, that runs and tables name",
+        "recbole_llm.data.command:split",
+    ),
     "verify": (
         "recompute a run's metrics from its saved lists and the data",
         "recbole_llm.cli:_verify",

@@ -224,6 +224,11 @@ def load_split(config: Config) -> Split:
         ModelType.SEQUENTIAL: MultimodalSequentialDataset,
         ModelType.KNOWLEDGE: recbole.data.dataset.KnowledgeBasedDataset,
     }.get(config["MODEL_TYPE"], MultimodalDataset)
+    if config["split"] is not None and not issubclass(special or ours, MultimodalDataset):
+        raise ValueError(
+            f"model {config['model']} reads its data by RecBole's {(special or ours).__name__}, "
+            f"which takes no frozen split. Leave out --split, or choose another model."
+        )
     try:
         dataset = (special or ours)(config)
     except FileNotFoundError as error:

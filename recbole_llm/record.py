@@ -185,12 +185,14 @@ def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
         for field in (dataset.uid_field, dataset.iid_field):
             split.update(np.ascontiguousarray(part.inter_feat[field].numpy()).tobytes())
         split.update(b"|")
+    frozen = getattr(dataset, "frozen", None)
     return {
         "files": {path.name: _sha256(path) for path in files},
         "split": split.hexdigest(),
         "n_users": dataset.user_num - 1,
         "n_items": dataset.item_num - 1,
         "n_interactions": [len(part) for part in parts],
+        **({"frozen_split": frozen.describe()} if frozen else {}),
     }
 
 

@@ -71,6 +71,9 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
     settings.pop("protocol" if record.protocol == "custom" else "eval_args", None)
     if record.protocol == "fixed":
         settings.pop("protocol", None)
+    if record.config.get("split"):
+        settings.pop("eval_args", None)
+        settings["split"] = record.config["split" if data_path else "split_dir"]
     if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
         settings["train_neg_sample_args"] = None  # RecBole refuses what it resolves None to
     settings["data_path"] = data_path or str(Path(record.config["data_path"]).parent)

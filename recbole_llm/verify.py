@@ -66,7 +66,9 @@ def _config_of(record: RunRecord, data_path: str | None) -> Config:
     names = set(probe.parameters["Dataset"]) | {"seed", "reproducibility", "modalities"}
     settings = {k: v for k, v in record.config.items() if k in names and k not in VOLATILE_KEYS}
     settings["data_path"] = data_path or str(Path(record.config["data_path"]).parent)
-    if record.protocol != "fixed":
+    if record.config.get("split"):
+        settings["split"] = record.config["split" if data_path else "split_dir"]
+    elif record.protocol != "fixed":
         settings["eval_args"] = record.config["eval_args"]
     return Config(_probe_model(record), record.dataset, overrides=settings)
 

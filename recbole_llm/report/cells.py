@@ -197,7 +197,9 @@ def _differences(by_key: Mapping[Key, Cell]) -> list[str]:
                 notes.append(f"{dataset}: the rows differ in {what} ({len(found)} of them).")
         splits: dict[int, set[str]] = {}
         for run in runs:
-            splits.setdefault(run.record.seed, set()).add(str(run.record.data.get("split")))
+            data = run.record.data
+            frozen = data.get("frozen_split", {}).get("sha256")
+            splits.setdefault(run.record.seed, set()).add(str(frozen or data.get("split")))
         if any(len(found) > 1 for found in splits.values()):
             notes.append(f"{dataset}: rows of the same seed were split differently.")
     return notes

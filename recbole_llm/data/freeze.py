@@ -1,0 +1,113 @@
+"""From a data set and a protocol to a frozen split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import recbole_llm
+from recbole_llm.config import Config
+from recbole_llm.data.atomic import inter_files
+from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.data.split import PROTOCOLS, SEEDED, TIMED, Index, SplitRows, split_rows
+from recbole_llm.frozen import PARTS, ROW_SETTINGS, FrozenSplit, write_frozen
+from recbole_llm.model import suggest
+
+
+def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any]) -> Config:
+    """Return the settings of a data set for a protocol of this package or of ``run_recbole``.
+
+    Args:
+        dataset: its name.
+        protocol: one of ``PROTOCOLS``; None: as the settings say.
+        settings: as on the command line; ``config_files`` is text with spaces or a list.
+
+    Raises:
+        ValueError: an unknown protocol, or a setting is wrong.
+        FileNotFoundError: a config file does not exist.
+    """
+    given = dict(settings)
+    files = given.pop("config_files", None) or []
+    files = files.split() if isinstance(files, str) else list(files)
+    if protocol is not None:
+        if protocol not in PROTOCOLS:
+            raise ValueError(
+                f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}."
+                f"{suggest(str(protocol), list(PROTOCOLS))}"
+            )
+        # RecBole's relatives, so that timestamps are asked for where they are needed.
+        given["protocol"] = "loo" if protocol in TIMED else "random811"
+    return Config("Pop", dataset, files, command_line=given)
+
+
+def freeze(
+    config: Config, protocol: str, name: str | None = None, **options: Any
+) -> tuple[FrozenSplit, SplitRows]:
+    """Split a data set and write the split to ``<data_path>/<dataset>/splits/<name>``.
+
+    Args:
+        config: from ``data_config`` with the same protocol.
+        protocol: one of ``PROTOCOLS``.
+        name: of the split; None: the protocol, and the seed where it draws.
+        options: ``cold_share``, ``unseen_users`` of ``split_rows``.
+
+    Raises:
+        FileNotFoundError: the data set is not there.
+        ValueError: the data cannot be split so, or another split has that name.
+    """
+    source = inter_files(config)[0]
+    dataset = MultimodalDataset(config)
+    if protocol == "loo":
+        dataset.check_leave_one_out()
+    feat = dataset.inter_feat
+    user, item = feat[dataset.uid_field].to_numpy(), feat[dataset.iid_field].to_numpy()
+    time = feat[dataset.time_field].to_numpy() if protocol in TIMED else None
+    split = split_rows(protocol, user, item, time, config["seed"], **options)
+    n_dropped = {
+        "filtered": dataset.n_source_rows - len(feat),
+        "unseen_users": len(split.dropped),
+    }
+    seed = config["seed"] if protocol in SEEDED else None
+    folder = _splits_folder(config) / (name or (protocol if seed is None else f"{protocol}-{seed}"))
+    manifest = {
+        "name": folder.name,
+        "dataset": config["dataset"],
+        "protocol": protocol,
+        "seed": seed,
+        "version": recbole_llm.__version__,
+        "settings": {key: config.to_dict().get(key) for key in ROW_SETTINGS},
+        "options": {
+            "unseen_users": split.facts["unseen_users"],
+            **({"cold_share": options.get("cold_share", 0.2)} if "cold" in split.facts else {}),
+        },
+        "counts": {
+            "source": dataset.n_source_rows,
+            **{part: len(rows) for part, rows in zip(PARTS, split, strict=False)},
+            "dropped": n_dropped,
+            "parts": part_counts(user, item, split),
+        },
+        "facts": {k: v for k, v in split.facts.items() if k != "unseen_users"},
+    }
+    rows = [dataset.source_rows[part] for part in split[:3]]
+    return write_frozen(folder, manifest, source, rows), split
+
+
+def _splits_folder(config: Config) -> Path:
+    # Not config["data_path"]: of the ml-100k that RecBole ships that is RecBole's own folder.
+    asked = config.external_config_dict.get("data_path") or config.internal_config_dict["data_path"]
+    return Path(asked) / str(config["dataset"]) / "splits"
+
+
+def part_counts(user: Index, item: Index, split: SplitRows) -> dict[str, dict[str, int]]:
+    """Return users and items of each part, and how many have no training interaction."""
+    counts = {}
+    for part, rows in zip(PARTS, split, strict=False):
+        counts[part] = {}
+        for kind, ids in (("users", user), ("items", item)):
+            mine = np.unique(ids[rows])
+            counts[part][kind] = len(mine)
+            if part != "train":
+                n_unseen = len(np.setdiff1d(mine, ids[split.train]))
+                counts[part][f"unseen_{kind}"] = n_unseen
+    return counts
