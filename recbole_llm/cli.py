@@ -144,12 +144,19 @@ def summary(record: "RunRecord") -> str:
     from tabulate import tabulate
 
     lines = [f"{part:<5}  {_values(metrics)}" for part, metrics in record.metrics.items()]
+    if record.protocol.startswith("cold_"):
+        lines += [
+            f"       test, {group.replace('_', ' ')} ({values['n_interactions']:,} interactions of "
+            f"{values['n_users']:,} users): {_values(_without_counts(values))}"
+            for group, values in record.metrics_cold.get("test", {}).items()
+        ]
     lines += [
         f"       stage {stage.name} alone: test {_values(stage.metrics['test'])}"
         for stage in record.stages
         if "test" in stage.metrics
     ]
-    title = f"{record.model} on {record.dataset} ({record.protocol}, seed {record.seed})"
+    split = f", split {record.config['split']}" if record.config.get("split") else ""
+    title = f"{record.model} on {record.dataset} ({record.protocol}{split}, seed {record.seed})"
     if any(it["leaky"] for it in record.data.get("user_profiles", {}).values()):
         title += "  LEAKY: its user profiles were written from held-out interactions too"
     rows = [
@@ -166,6 +173,10 @@ def summary(record: "RunRecord") -> str:
     ]
     table = tabulate(rows, headers=["stage", "seconds", "peak MiB", "trainable parameters"])
     return "\n".join(["", title, *lines, "", table, "", f"record: {record.folder}/record.json"])
+
+
+def _without_counts(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("n_")}
 
 
 def _values(metrics: dict[str, float]) -> str:

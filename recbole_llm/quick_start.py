@@ -28,6 +28,7 @@ from recbole_llm.data.catalog import available_datasets
 from recbole_llm.data.profile import check_split
 from recbole_llm.model import suggest
 from recbole_llm.record import RunRecord, Stage, describe_data, find_unfinished, new_record
+from recbole_llm.trainer.cold import cold_metrics
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.ranking import Ranking
 from recbole_llm.trainer.staged import StageOutput, run_stages
@@ -198,6 +199,9 @@ def evaluate(
             path = Path(record.folder) / f"topk-{name}.jsonl"
             save_topk(path, split.dataset, trainer.ranking)
             record.files[f"topk_{name}"] = str(path)
+        if trainer.ranking is not None and isinstance(loader, FullRankLoader):
+            groups = cold_metrics(trainer, loader, split.train, record.metrics[name])
+            record.metrics_cold[name] = groups
     # Only what the model asked for: a model without modalities builds none.
     record.data["modalities"] = {
         name: {

@@ -50,6 +50,7 @@ class Stage:
 class RunRecord:
     """One run. ``metrics["valid"]`` and ``metrics["test"]`` map ``recall@10`` ... to floats.
 
+    ``metrics_cold`` has the same by part and group, of users or items that training has not seen.
     ``origin`` names the sweep that the run belongs to, if it belongs to one.
     """
 
@@ -74,6 +75,7 @@ class RunRecord:
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
     error: str = ""
     origin: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics_cold: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)
 
     def save(self) -> Path:
         """Write ``record.json`` into the run's folder, atomically, and return its path."""

@@ -221,7 +221,10 @@ class MultimodalSequentialDataset(MultimodalDataset, SequentialDataset):
         self._aug_presets()
         feat = self.inter_feat
         samples = cut_samples(
-            feat[self.uid_field].numpy(), feat[self.time_field].numpy(), parts, self.max_item_list_len
+            feat[self.uid_field].numpy(),
+            feat[self.time_field].numpy(),
+            parts,
+            self.max_item_list_len,
         )
         made = []
         for target, history, length in samples:

@@ -83,13 +83,13 @@ def freeze(
         },
         "counts": {
             "source": dataset.n_source_rows,
-            **{part: len(rows) for part, rows in zip(PARTS, split, strict=False)},
+            **{part: len(rows) for part, rows in zip(PARTS, split.parts, strict=True)},
             "dropped": n_dropped,
             "parts": part_counts(user, item, split),
         },
         "facts": {k: v for k, v in split.facts.items() if k != "unseen_users"},
     }
-    rows = [dataset.source_rows[part] for part in split[:3]]
+    rows = [dataset.source_rows[part] for part in split.parts]
     return write_frozen(folder, manifest, source, rows), split
 
 
@@ -101,8 +101,8 @@ def _splits_folder(config: Config) -> Path:
 
 def part_counts(user: Index, item: Index, split: SplitRows) -> dict[str, dict[str, int]]:
     """Return users and items of each part, and how many have no training interaction."""
-    counts = {}
-    for part, rows in zip(PARTS, split, strict=False):
+    counts: dict[str, dict[str, int]] = {}
+    for part, rows in zip(PARTS, split.parts, strict=True):
         counts[part] = {}
         for kind, ids in (("users", user), ("items", item)):
             mine = np.unique(ids[rows])

@@ -37,6 +37,11 @@ class SplitRows(NamedTuple):
     dropped: Index
     facts: dict[str, Any]
 
+    @property
+    def parts(self) -> tuple[Index, Index, Index]:
+        """Training, validation and test."""
+        return self.train, self.valid, self.test
+
 
 def split_rows(
     protocol: str,
@@ -133,7 +138,7 @@ def _leave_one_out(user: Index, time: NDArray[np.float64]) -> list[Index]:
 
 
 def _by_ratio(order: Index, user: Index) -> list[Index]:
-    """Cut each user's rows 8:1:1 in ``order``; a user of 2 or more has a test row, as in RecBole."""
+    """Cut each user's rows 8:1:1 in ``order``; as in RecBole, one of two rows is a test row."""
     order, position, size = grouped(order, user)
     share = _RATIO * size
     valid, test = share.astype(np.int64), share.astype(np.int64)
