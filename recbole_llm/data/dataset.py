@@ -38,6 +38,8 @@ class MultimodalDataset(Dataset):
             split was changed.
     """
 
+    inter_feat: Any  # a DataFrame until the split is built, then an Interaction
+
     def __init__(self, config: Config) -> None:
         check_inter_files(config)
         self.frozen: FrozenSplit | None = None
