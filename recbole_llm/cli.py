@@ -198,6 +198,10 @@ def run_sweep(argv: Sequence[str] | None = None) -> int:
 #: it is called: none waits for what another needs.
 _COMMANDS = {
     "run": ("the same as run_recbole", "recbole_llm.cli:_run_command"),
+    "inspect": (
+        "statistics of a data set, and what in it could flatter a model",
+        "recbole_llm.inspection.command:inspect",
+    ),
     "split": (
         "freeze a split into files with hashes, that runs and tables name",
         "recbole_llm.data.command:split",

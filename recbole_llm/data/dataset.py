@@ -139,7 +139,7 @@ class MultimodalDataset(Dataset):
         if self.frozen is None:
             self.check_leave_one_out()
             return super().build()
-        parts = self._frozen_positions(self.frozen)
+        parts = self.frozen_positions(self.frozen)
         self._change_feat_format()
         self._drop_unused_col()
         return [self.copy(part) for part in self._frozen_parts(parts)]
@@ -147,7 +147,12 @@ class MultimodalDataset(Dataset):
     def _frozen_parts(self, parts: list[NDArray[np.int64]]) -> list[Interaction]:
         return [self.inter_feat[torch.from_numpy(rows)] for rows in parts]
 
-    def _frozen_positions(self, frozen: FrozenSplit) -> list[NDArray[np.int64]]:
+    def frozen_positions(self, frozen: FrozenSplit) -> list[NDArray[np.int64]]:
+        """Return the positions of each part's rows among the interactions, (n,) each.
+
+        Raises:
+            ValueError: rows of the split are not among the interactions.
+        """
         position = np.full(self.n_source_rows, -1)
         position[self.source_rows] = np.arange(len(self.source_rows))
         parts = [position[rows] for rows in frozen.rows()]

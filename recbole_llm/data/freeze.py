@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from recbole.utils import FeatureType
 
 import recbole_llm
 from recbole_llm.config import Config
@@ -41,6 +43,34 @@ def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any])
     return Config("Pop", dataset, files, command_line=given)
 
 
+class SourceDataset(MultimodalDataset):
+    """A data set that also keeps its numbers as the file has them.
+
+    Attributes:
+        numbers: (n,) float64 by column; RecBole scales its own to [0, 1].
+    """
+
+    numbers: dict[str, NDArray[np.float64]]
+
+    def _normalize(self) -> None:
+        feat = self.inter_feat
+        self.numbers = {
+            str(name): feat[name].to_numpy(float, copy=True)
+            for name in feat
+            if self.field2type[name] == FeatureType.FLOAT
+        }
+        super()._normalize()
+
+    def times(self, protocol: str) -> NDArray[np.float64] | None:
+        """Return the times that a protocol sorts by, (n,), or None without timestamps.
+
+        Leave-one-out takes RecBole's scaled ones: rounding breaks their ties as in its own split.
+        """
+        if protocol == "loo" and self.time_field in self.inter_feat:
+            return self.inter_feat[self.time_field].to_numpy(float)
+        return self.numbers.get(self.time_field)
+
+
 def freeze(
     config: Config, protocol: str, name: str | None = None, **options: Any
 ) -> tuple[FrozenSplit, SplitRows]:
@@ -57,13 +87,12 @@ def freeze(
         ValueError: the data cannot be split so, or another split has that name.
     """
     source = inter_files(config)[0]
-    dataset = MultimodalDataset(config)
+    dataset = SourceDataset(config)
     if protocol == "loo":
         dataset.check_leave_one_out()
     feat = dataset.inter_feat
     user, item = feat[dataset.uid_field].to_numpy(), feat[dataset.iid_field].to_numpy()
-    time = feat[dataset.time_field].to_numpy() if protocol in TIMED else None
-    split = split_rows(protocol, user, item, time, config["seed"], **options)
+    split = split_rows(protocol, user, item, dataset.times(protocol), config["seed"], **options)
     n_dropped = {
         "filtered": dataset.n_source_rows - len(feat),
         "unseen_users": len(split.dropped),
