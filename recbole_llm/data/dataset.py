@@ -169,6 +169,12 @@ class MultimodalDataset(Dataset):
         self.n_source_rows = len(self.inter_feat)
         self.source_rows = np.arange(self.n_source_rows)
 
+    def _filter_by_inter_num(self) -> None:
+        # RecBole counts all interactions in Python to find that its default keeps everyone.
+        intervals = {self.config[f"{kind}_inter_num_interval"] for kind in ("user", "item")}
+        if not intervals <= {None, "[0,inf)"}:
+            super()._filter_by_inter_num()
+
     def _reset_index(self) -> None:
         self.source_rows = self.inter_feat.index.to_numpy()
         super()._reset_index()

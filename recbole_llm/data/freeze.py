@@ -130,13 +130,13 @@ def _splits_folder(config: Config) -> Path:
 
 def part_counts(user: Index, item: Index, split: SplitRows) -> dict[str, dict[str, int]]:
     """Return users and items of each part, and how many have no training interaction."""
-    counts: dict[str, dict[str, int]] = {}
-    for part, rows in zip(PARTS, split.parts, strict=True):
-        counts[part] = {}
-        for kind, ids in (("users", user), ("items", item)):
-            mine = np.unique(ids[rows])
-            counts[part][kind] = len(mine)
+    counts: dict[str, dict[str, int]] = {part: {} for part in PARTS}
+    for kind, ids in (("users", user), ("items", item)):
+        in_part = np.zeros((len(PARTS), int(ids.max()) + 1), dtype=bool)
+        for is_there, rows in zip(in_part, split.parts, strict=True):
+            is_there[ids[rows]] = True
+        for part, is_there in zip(PARTS, in_part, strict=True):
+            counts[part][kind] = int(is_there.sum())
             if part != "train":
-                n_unseen = len(np.setdiff1d(mine, ids[split.train]))
-                counts[part][f"unseen_{kind}"] = n_unseen
+                counts[part][f"unseen_{kind}"] = int((is_there & ~in_part[0]).sum())
     return counts

@@ -57,11 +57,11 @@ def _rows(view: View) -> Iterator[Finding]:
         yield Finding(
             "rows_left_out",
             f"{n_gone:,} of {view.dataset.n_source_rows:,} rows are left out by the settings, or "
-            f"have no user or item",
+            f"their user or item is missing",
             n_gone,
             [],
             "wanted, if you set a filter; else look for ids such as NA, null or an empty cell, "
-            "which are read as missing",
+            "read as missing, and for users and items that the .user or .item file lacks",
         )
 
 
