@@ -99,7 +99,7 @@ def _repair_recbole() -> None:
         Dataset,
         "_load_feat",
         ('df[field].fillna(value="", inplace=True)', 'df[field] = df[field].fillna(value="")'),
-        # The C reader takes a tenth of the time; a separator of several letters needs the other.
+        # The C reader takes a fifth of the time; a separator of several letters needs the other.
         (
             'engine="python",',
             'engine="python" if len(field_separator) > 1 else "c",'

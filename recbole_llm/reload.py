@@ -67,6 +67,7 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
     probe = Config(record.model, record.dataset)
     known = probe.internal_config_dict
     settings = {k: v for k, v in record.config.items() if k in known and k not in VOLATILE_KEYS}
+    settings.pop("MODEL_TYPE", None)  # an enum, which the record has as text; the model's own
     # One of the two says how to split; where the files are split already, neither may.
     settings.pop("protocol" if record.protocol == "custom" else "eval_args", None)
     if record.protocol == "fixed":

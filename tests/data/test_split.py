@@ -15,7 +15,10 @@ from recbole_llm.data.samples import cut_samples
 from recbole_llm.data.split import PROTOCOLS, TIMED, split_rows
 from recbole_llm.frozen import MANIFEST, PARTS, read_frozen
 from recbole_llm.quick_start import load_split
+from recbole_llm.reload import load_run
 from recbole_llm.trainer.cold import cold_metrics
+from recbole_llm.trainer.staged import stage_config
+from recbole_llm.verify import verify
 
 ROWS = st.lists(
     st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 30)), min_size=12, max_size=60
@@ -352,3 +355,39 @@ def test_errors_say_what_to_do(frozen_path, own_ml100k, capsys):
     quoted.write_text("\n".join(text) + "\n")
     assert _freeze(own_ml100k, "random811") == 2
     assert "quotation mark" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "model, protocol", [("LightGCN", "cold_items"), ("GRU4Rec", "temporal811")]
+)
+def test_a_run_on_a_frozen_split_is_verified_and_brought_back(frozen_path, train, model, protocol):
+    small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8} if model == "GRU4Rec" else {}
+    name = _name(protocol)
+    record = train(model, data_path=str(frozen_path), split=name, save_topk=20, **small)
+    report = verify(record.folder)
+    assert report.agrees, report.text
+    loaded = load_run(record.folder)
+    assert loaded.config["split"] == name and loaded.config["protocol"] == protocol
+    assert verify(record.folder, str(frozen_path)).agrees
+
+
+def test_a_split_of_recboles_own_ml100k_lies_in_the_users_folder(work):
+    # RecBole ships ml-100k inside its own package, which is no place for a user's splits.
+    assert main(["split", "--dataset=ml-100k", "--protocol=random811"]) == 0
+    assert (work / "dataset/ml-100k/splits/random811-2020/test.inter").is_file()
+    config = _config("HeLLM", Path("dataset"), split="random811-2020")
+    assert Path(config["data_path"]).parent != work / "dataset"
+    spec = config.model_class.required_stages(config)["graph"]
+    stage = stage_config(config, "graph", spec)
+    assert stage["split_sha256"] == config["split_sha256"] and stage["protocol"] == "random811"
+
+
+def test_files_with_a_separator_of_several_letters_are_read_too(own_ml100k):
+    source = own_ml100k / "ml-100k/ml-100k.inter"
+    plain = load_split(_config("Pop", own_ml100k))
+    source.write_text(source.read_text().replace("\t", "::"))
+    for suffix in ("user", "item"):
+        (source.with_suffix(f".{suffix}")).unlink()
+    other = load_split(_config("Pop", own_ml100k, field_separator="::"))
+    for field in ("user_id", "item_id", "timestamp", "rating"):
+        assert (plain.train.inter_feat[field] == other.train.inter_feat[field]).all()
