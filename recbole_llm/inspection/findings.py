@@ -19,7 +19,7 @@ SHOWN = 5
 # Below these, the thing is too common or too small a sample to point at.
 _CORRELATION, _SAMPLE = 0.5, 20
 _TIED_SHARE = 0.01
-_EXTREME_MEDIANS, _EXTREME_SHARE = 50, 0.05
+_EXTREME_MEDIANS, _EXTREME_MEANS, _EXTREME_SHARE = 50, 20, 0.05
 
 
 class Finding(NamedTuple):
@@ -110,7 +110,8 @@ def _users(view: View) -> Iterator[Finding]:
     active = degree[degree > 0]
     if len(active) < _SAMPLE:
         return
-    limit = min(_EXTREME_MEDIANS * np.median(active), _EXTREME_SHARE * len(view.user))
+    usual = max(_EXTREME_MEDIANS * np.median(active), _EXTREME_MEANS * active.mean())
+    limit = min(usual, _EXTREME_SHARE * len(view.user))
     extreme = np.flatnonzero(degree > max(limit, 1))
     extreme = extreme[np.argsort(-degree[extreme], kind="stable")]
     if len(extreme):
@@ -257,7 +258,7 @@ def _parts(view: View) -> Iterator[Finding]:
             "train_test_repeats",
             rows[~is_same],
             "repeat a training (user, item) pair at another time",
-            "hidden histories make them impossible to hit, unless they are positives: say how "
+            "they are ranked although training has them, so memory alone hits them: say how "
             "repeats are meant, or --rm_dup_inter=first",
         ),
     ):  # fmt: skip

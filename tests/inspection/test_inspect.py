@@ -185,6 +185,13 @@ def test_time_travel_is_the_share_by_hand(data):
     assert "time_travel" in data.inspect(protocol="random811")["findings"]
 
 
+def test_without_times_nothing_is_said_of_time(data):
+    data.frame = data.frame.drop(columns="time")
+    found = data.inspect(protocol="random811")
+    assert "time" not in found["statistics"] and "none loaded" in found["text"]
+    assert not {"time_travel", "tied_times", "file_order"} & set(found["findings"])
+
+
 def test_a_fixed_split_that_overlaps_is_found(data):
     for part, rows in {
         "train": slice(0, 300),
