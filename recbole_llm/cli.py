@@ -31,6 +31,7 @@ options:
   --dataset, -d NAME     a folder of atomic files under --data_path, or ml-100k
   --config_files FILES   YAML files, separated by spaces; the later win
   --protocol NAME        loo (leave-one-out by time) or random811 (8:1:1 a user)
+  --split NAME           a split frozen by `recbole_llm split`, in place of --protocol
   --resume               go on with the newest unfinished run of the same settings
   --save_topk=K          save every user's K best items, for `recbole_llm verify`
   --list-models          list the models and stop
@@ -143,12 +144,19 @@ def summary(record: "RunRecord") -> str:
     from tabulate import tabulate
 
     lines = [f"{part:<5}  {_values(metrics)}" for part, metrics in record.metrics.items()]
+    if record.protocol.startswith("cold_"):
+        lines += [
+            f"       test, {group.replace('_', ' ')} ({values['n_interactions']:,} interactions of "
+            f"{values['n_users']:,} users): {_values(_without_counts(values))}"
+            for group, values in record.metrics_cold.get("test", {}).items()
+        ]
     lines += [
         f"       stage {stage.name} alone: test {_values(stage.metrics['test'])}"
         for stage in record.stages
         if "test" in stage.metrics
     ]
-    title = f"{record.model} on {record.dataset} ({record.protocol}, seed {record.seed})"
+    split = f", split {record.config['split']}" if record.config.get("split") else ""
+    title = f"{record.model} on {record.dataset} ({record.protocol}{split}, seed {record.seed})"
     if any(it["leaky"] for it in record.data.get("user_profiles", {}).values()):
         title += "  LEAKY: its user profiles were written from held-out interactions too"
     rows = [
@@ -165,6 +173,10 @@ def summary(record: "RunRecord") -> str:
     ]
     table = tabulate(rows, headers=["stage", "seconds", "peak MiB", "trainable parameters"])
     return "\n".join(["", title, *lines, "", table, "", f"record: {record.folder}/record.json"])
+
+
+def _without_counts(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("n_")}
 
 
 def _values(metrics: dict[str, float]) -> str:
@@ -186,6 +198,14 @@ def run_sweep(argv: Sequence[str] | None = None) -> int:
 #: it is called: none waits for what another needs.
 _COMMANDS = {
     "run": ("the same as run_recbole", "recbole_llm.cli:_run_command"),
+    "inspect": (
+        "statistics of a data set, and what in it could flatter a model",
+        "recbole_llm.inspection.command:inspect",
+    ),
+    "split": (
+        "freeze a split into files with hashes, that runs and tables name",
+        "recbole_llm.data.command:split",
+    ),
     "verify": (
         "recompute a run's metrics from its saved lists and the data",
         "recbole_llm.cli:_verify",

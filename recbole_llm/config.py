@@ -15,6 +15,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
+from recbole_llm.frozen import read_frozen
 from recbole_llm.model import get_model_class, suggest
 from recbole_llm.yaml_io import find_config_file, properties_dir, read_yaml, read_yaml_beside
 
@@ -33,7 +34,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
 VOLATILE_KEYS = frozenset(
     "cache_dir checkpoint_dir checkpoint_s config_files data_path device gpu_id log_wandb "
     "metric_decimal_place resume runs_dir save_dataloaders save_dataset save_topk show_progress "
-    "state torch_threads use_gpu wandb_project worker".split()
+    "split_dir state torch_threads use_gpu wandb_project worker".split()
 )
 
 # RecBole reads these but lists them in none of its YAML files.
@@ -219,12 +220,40 @@ class Config(RecBoleConfig):
                     )
             final["modalities"] = {name: offered[name] for name in chosen}
 
+    def _resolve_frozen(self, final: dict[str, Any]) -> None:
+        """Let ``split`` name a frozen split, whose protocol and row settings a run then has."""
+        folder = Path(final["data_path"]) / self.dataset
+        frozen = read_frozen(str(final["split"]), folder, self.dataset)
+        for key, value in {**frozen.settings, "protocol": frozen.protocol}.items():
+            given = _plain(self.external_config_dict.get(key))
+            if given is not None and given != value:
+                raise ValueError(
+                    f"{key}={given!r} ({self._origin(key)}) does not fit split {frozen.name!r}, "
+                    f"which was frozen with {key}={value!r}. Leave it out, or freeze another "
+                    f"split with `recbole_llm split`."
+                )
+            final[key] = value
+        final |= {"split": frozen.name, "split_sha256": frozen.sha256}
+        final["split_dir"] = str(frozen.folder)
+        sequential = self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        final["eval_args"] = {
+            "split": {"frozen": frozen.name},
+            "order": "TO" if sequential or frozen.manifest["seed"] is None else "RO",
+            "group_by": "user",
+            "mode": "full",
+        }
+
     def _resolve_protocol(self, final: dict[str, Any]) -> None:
         asked = self.external_config_dict.get("protocol")
+        if final["split"] is not None:
+            if "eval_args" in self.external_config_dict:
+                raise ValueError("split and eval_args are both given, and both say how to split.")
+            return self._resolve_frozen(final)
         if asked is not None and asked not in PROTOCOLS:
             raise ValueError(
                 f"unknown protocol {asked!r} ({self._origin('protocol')}); expected one of "
-                f"{', '.join(PROTOCOLS)}.{suggest(str(asked), list(PROTOCOLS))}"
+                f"{', '.join(PROTOCOLS)}.{suggest(str(asked), list(PROTOCOLS))} Others are frozen "
+                f"first: recbole_llm split --dataset={self.dataset} --protocol=...; see its --help."
             )
         if asked is not None and "eval_args" in self.external_config_dict:
             raise ValueError(

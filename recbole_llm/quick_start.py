@@ -28,6 +28,7 @@ from recbole_llm.data.catalog import available_datasets
 from recbole_llm.data.profile import check_split
 from recbole_llm.model import suggest
 from recbole_llm.record import RunRecord, Stage, describe_data, find_unfinished, new_record
+from recbole_llm.trainer.cold import cold_metrics
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.ranking import Ranking
 from recbole_llm.trainer.staged import StageOutput, run_stages
@@ -198,6 +199,9 @@ def evaluate(
             path = Path(record.folder) / f"topk-{name}.jsonl"
             save_topk(path, split.dataset, trainer.ranking)
             record.files[f"topk_{name}"] = str(path)
+        if trainer.ranking is not None and isinstance(loader, FullRankLoader):
+            groups = cold_metrics(trainer, loader, split.train, record.metrics[name])
+            record.metrics_cold[name] = groups
     # Only what the model asked for: a model without modalities builds none.
     record.data["modalities"] = {
         name: {
@@ -224,6 +228,11 @@ def load_split(config: Config) -> Split:
         ModelType.SEQUENTIAL: MultimodalSequentialDataset,
         ModelType.KNOWLEDGE: recbole.data.dataset.KnowledgeBasedDataset,
     }.get(config["MODEL_TYPE"], MultimodalDataset)
+    if config["split"] is not None and not issubclass(special or ours, MultimodalDataset):
+        raise ValueError(
+            f"model {config['model']} reads its data by RecBole's {(special or ours).__name__}, "
+            f"which takes no frozen split. Leave out --split, or choose another model."
+        )
     try:
         dataset = (special or ours)(config)
     except FileNotFoundError as error:

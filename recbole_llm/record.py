@@ -21,7 +21,7 @@ import torch
 from recbole.data.dataset.dataset import Dataset
 
 # Settings that are places on the machine of the run, and mean nothing elsewhere.
-_PLACES = ("cache_dir", "checkpoint_dir", "data_path", "runs_dir")
+_PLACES = ("cache_dir", "checkpoint_dir", "data_path", "runs_dir", "split_dir")
 _PACKAGES = ("recbole-llm", "recbole", "torch", "numpy", "pandas", "scipy", "transformers", "peft")
 
 
@@ -52,6 +52,7 @@ class Stage:
 class RunRecord:
     """One run. ``metrics["valid"]`` and ``metrics["test"]`` map ``recall@10`` ... to floats.
 
+    ``metrics_cold`` has the same by part and group, of users or items that training has not seen.
     ``origin`` names the sweep that the run belongs to, if it belongs to one.
     """
 
@@ -76,6 +77,7 @@ class RunRecord:
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
     error: str = ""
     origin: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics_cold: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)
 
     def save(self) -> Path:
         """Write ``record.json`` into the run's folder, atomically, and return its path."""
@@ -195,12 +197,14 @@ def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
         for field in (dataset.uid_field, dataset.iid_field):
             split.update(np.ascontiguousarray(part.inter_feat[field].numpy()).tobytes())
         split.update(b"|")
+    frozen = getattr(dataset, "frozen", None)
     return {
         "files": {path.name: _sha256(path) for path in files},
         "split": split.hexdigest(),
         "n_users": dataset.user_num - 1,
         "n_items": dataset.item_num - 1,
         "n_interactions": [len(part) for part in parts],
+        **({"frozen_split": frozen.describe()} if frozen else {}),
     }
 
 

@@ -70,10 +70,13 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
     """
     probe = Config(record.model, record.dataset)
     settings = settings_of(record, probe.internal_config_dict, data_path)
+    settings.pop("MODEL_TYPE", None)  # an enum, which the record has as text; the model's own
     # One of the two says how to split; where the files are split already, neither may.
     settings.pop("protocol" if record.protocol == "custom" else "eval_args", None)
     if record.protocol == "fixed":
         settings.pop("protocol", None)
+    if record.config.get("split"):
+        settings.pop("eval_args", None)
     if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
         settings["train_neg_sample_args"] = None  # RecBole refuses what it resolves None to
     settings["show_progress"] = False
@@ -97,7 +100,7 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
 def settings_of(
     record: RunRecord, keys: Collection[str], data_path: str | None = None
 ) -> dict[str, Any]:
-    """Return the settings of a run that have one of these keys, with the data where it is now.
+    """Return the settings of a run that have one of these keys, with data and split where they are.
 
     Args:
         record: of the run.
@@ -113,4 +116,6 @@ def settings_of(
         )
     settings = {k: v for k, v in record.config.items() if k in keys and k not in VOLATILE_KEYS}
     settings["data_path"] = data_path or str(Path(record.config["data_path"]).parent)
+    if record.config.get("split"):
+        settings["split"] = record.config["split" if data_path else "split_dir"]
     return settings

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from recbole.data.dataset.dataset import Dataset
+from recbole.data.dataset import Dataset, SequentialDataset
 
 from recbole_llm.config import Config
 from recbole_llm.quick_start import load_split
@@ -66,7 +66,7 @@ def _config_of(record: RunRecord, data_path: str | None) -> Config:
     probe = Config(_probe_model(record), record.dataset)
     names = set(probe.parameters["Dataset"]) | {"seed", "reproducibility", "modalities"}
     settings = settings_of(record, names, data_path)
-    if record.protocol != "fixed":
+    if "split" not in settings and record.protocol != "fixed":
         settings["eval_args"] = record.config["eval_args"]
     return Config(_probe_model(record), record.dataset, overrides=settings)
 
@@ -83,15 +83,21 @@ def _compare(
     if not lists.is_file():
         raise FileNotFoundError(f"{lists} is missing: the run's lists were moved or deleted.")
     uid, iid = dataset.uid_field, dataset.iid_field
-    users = dataset.id2token(uid, dataset.inter_feat[uid])
-    items = dataset.id2token(iid, dataset.inter_feat[iid])
-    positives: dict[str, set[str]] = {}
-    for user, item in zip(users, items, strict=True):
-        positives.setdefault(str(user), set()).add(str(item))
+    users = [str(user) for user in dataset.id2token(uid, dataset.inter_feat[uid])]
+    items = [str(item) for item in dataset.id2token(iid, dataset.inter_feat[iid])]
     ranked = _read_lists(lists)
-    if len(ranked) != len(positives) or {row["user"] for row in ranked} != set(positives):
+    listed = [row["user"] for row in ranked]
+    if isinstance(dataset, SequentialDataset):  # a list for each interaction, in its order
+        wanted, positives = users, [{item} for item in items]
+    else:
+        of_user: dict[str, set[str]] = {}
+        for user, item in zip(users, items, strict=True):
+            of_user.setdefault(user, set()).add(item)
+        wanted, listed = sorted(of_user), sorted(listed)
+        positives = [of_user.get(row["user"], set()) for row in ranked]
+    if listed != wanted:
         raise ValueError(
-            f"{lists} ranks {len(ranked)} users, and the data has {len(positives)} to evaluate; "
+            f"{lists} ranks {len(ranked)} users, and the data has {len(wanted)} to evaluate; "
             f"each must be there once."
         )
     found = {}
@@ -99,8 +105,8 @@ def _compare(
         metric, _, k = name.partition("@")
         if metric in _METRICS:
             scores = [
-                _METRICS[metric](row["items"][: int(k)], positives[row["user"]], int(k))
-                for row in ranked
+                _METRICS[metric](row["items"][: int(k)], mine, int(k))
+                for row, mine in zip(ranked, positives, strict=True)
             ]
             found[name] = (float(np.mean(scores)), value)
     if not found:

@@ -41,7 +41,7 @@ def own_ml100k(tmp_path: Path) -> Path:
     return write_small_ml100k(tmp_path / "dataset")
 
 
-def write_small_ml100k(data_path: Path, n_users: int = N_USERS) -> Path:
+def write_small_ml100k(data_path: Path) -> Path:
     """Write ``data_path/ml-100k`` with the first users and the items they rated."""
     shipped = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
     folder = data_path / "ml-100k"
@@ -53,7 +53,7 @@ def write_small_ml100k(data_path: Path, n_users: int = N_USERS) -> Path:
         if suffix == "item":
             lines = [line for line in lines if line.split("\t")[0] in items]
         else:
-            lines = [line for line in lines if int(line.split("\t")[0]) <= n_users]
+            lines = [line for line in lines if int(line.split("\t")[0]) <= N_USERS]
         if suffix == "inter":
             items = {line.split("\t")[1] for line in lines}
         (folder / name).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")

@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.dataset import Dataset, SequentialDataset
+from recbole.data.interaction import Interaction, cat_interactions
 from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import check_inter_files, inter_files
 from recbole_llm.data.modality import Items, fill_missing, load_modality, modality_files, scale
 from recbole_llm.data.profile import UserProfiles, load_profiles
+from recbole_llm.data.samples import cut_samples
+from recbole_llm.frozen import FrozenSplit, read_frozen
 
 
 class MultimodalDataset(Dataset):
@@ -20,16 +24,30 @@ class MultimodalDataset(Dataset):
 
     Features are built when first asked for and kept; the parts of a split share them.
 
+    Attributes:
+        frozen: the frozen split that ``split`` names, or None.
+        source_rows: (n,) int64, each interaction's row in the ``.inter`` file, counted from 0.
+        n_source_rows: rows of that file, before any filter.
+
     Config keys: ``modalities``, ``missing_modality``, ``modality_scaling``, ``cache_dir``,
     ``show_progress``, and RecBole's of data and evaluation.
 
     Raises:
         FileNotFoundError: interaction files are missing. Nothing is ever downloaded.
-        ValueError: an interaction file's header does not fit the settings.
+        ValueError: an interaction file's header does not fit the settings; or a file of the frozen
+            split was changed.
     """
+
+    inter_feat: Any  # a DataFrame until the split is built, then an Interaction
 
     def __init__(self, config: Config) -> None:
         check_inter_files(config)
+        self.frozen: FrozenSplit | None = None
+        if config["split"] is not None:
+            self.frozen = read_frozen(
+                config["split_dir"], Path(config["data_path"]), config["dataset"]
+            )
+            self.frozen.check_files(inter_files(config)[0])
         # Dicts, because RecBole's split copies the dataset shallowly: parts share what is in them.
         self._features: dict[str, Tensor] = {}
         self._n_missing: dict[str, int] = {}
@@ -112,13 +130,54 @@ class MultimodalDataset(Dataset):
         return [path for path in dict.fromkeys(files) if path.is_file()]
 
     def build(self) -> list[Dataset]:
-        """Split as ``eval_args`` says.
+        """Split as ``eval_args`` says, or as the frozen split has it.
 
         Raises:
-            ValueError: leave-one-out into three parts, and a user has fewer than 3 interactions.
+            ValueError: leave-one-out into three parts, and a user has fewer than 3 interactions; or
+                the frozen split has rows that the settings leave out.
         """
-        self._check_leave_one_out()
-        return super().build()
+        if self.frozen is None:
+            self.check_leave_one_out()
+            return super().build()
+        parts = self.frozen_positions(self.frozen)
+        self._change_feat_format()
+        self._drop_unused_col()
+        return [self.copy(part) for part in self._frozen_parts(parts)]
+
+    def _frozen_parts(self, parts: list[NDArray[np.int64]]) -> list[Interaction]:
+        return [self.inter_feat[torch.from_numpy(rows)] for rows in parts]
+
+    def frozen_positions(self, frozen: FrozenSplit) -> list[NDArray[np.int64]]:
+        """Return the positions of each part's rows among the interactions, (n,) each.
+
+        Raises:
+            ValueError: rows of the split are not among the interactions.
+        """
+        position = np.full(self.n_source_rows, -1)
+        position[self.source_rows] = np.arange(len(self.source_rows))
+        parts = [position[rows] for rows in frozen.rows()]
+        n_gone = sum(int((part < 0).sum()) for part in parts)
+        if n_gone:
+            raise ValueError(
+                f"split {frozen.name!r} of dataset {self.dataset_name!r} has {n_gone} rows that "
+                f"are filtered out now. Were the .user or .item files changed since?"
+            )
+        return parts
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        super()._load_inter_feat(token, dataset_path)
+        self.n_source_rows = len(self.inter_feat)
+        self.source_rows = np.arange(self.n_source_rows)
+
+    def _filter_by_inter_num(self) -> None:
+        # RecBole counts all interactions in Python to find that its default keeps everyone.
+        intervals = {self.config[f"{kind}_inter_num_interval"] for kind in ("user", "item")}
+        if not intervals <= {None, "[0,inf)"}:
+            super()._filter_by_inter_num()
+
+    def _reset_index(self) -> None:
+        self.source_rows = self.inter_feat.index.to_numpy()
+        super()._reset_index()
 
     def _modality_specs(self) -> Mapping[str, Any]:
         specs = self.config["modalities"] or {}
@@ -132,9 +191,12 @@ class MultimodalDataset(Dataset):
     def _items(self) -> Items:
         return Items(self.config, self.field2id_token[self.iid_field])
 
-    def _check_leave_one_out(self) -> None:
-        # RecBole takes what there is: such a user would silently have no validation item. The
-        # sequential class calls this before it turns interactions into samples.
+    def check_leave_one_out(self) -> None:
+        """Refuse leave-one-out into three parts of users with fewer than 3 interactions.
+
+        RecBole takes what there is: such a user would silently have no validation item.
+        """
+        # The sequential class calls this before it turns interactions into samples.
         split = self.config["eval_args"]["split"]
         if self.benchmark_filename_list is not None or split != {"LS": "valid_and_test"}:
             return
@@ -162,3 +224,33 @@ class MultimodalSequentialDataset(MultimodalDataset, SequentialDataset):
                 f"sequential model needs. Use a dataset with timestamps, or another model."
             )
         super()._benchmark_presets()
+
+    def data_augmentation(self) -> None:
+        """Make samples of interactions; those of a frozen split are made part by part."""
+        if self.frozen is None:
+            super().data_augmentation()
+
+    def _frozen_parts(self, parts: list[NDArray[np.int64]]) -> list[Interaction]:
+        self._aug_presets()
+        feat = self.inter_feat
+        samples = cut_samples(
+            feat[self.uid_field].numpy(),
+            feat[self.time_field].numpy(),
+            parts,
+            self.max_item_list_len,
+        )
+        made = []
+        for target, history, length in samples:
+            sample = feat[torch.from_numpy(target)]
+            index, n_filled = torch.from_numpy(history), torch.from_numpy(length)
+            is_filled = torch.arange(self.max_item_list_len) < n_filled.unsqueeze(1)  # (n, L)
+            lists = {self.item_list_length_field: n_filled}
+            for field in feat:
+                if field != self.uid_field:
+                    value = feat[field][index]  # (n, L) or, of a sequence field, (n, L, width)
+                    shape = (*is_filled.shape, *[1] * (value.dim() - 2))
+                    lists[getattr(self, f"{field}_list_field")] = value * is_filled.view(shape)
+            sample.update(Interaction(lists))
+            made.append(sample)
+        self.inter_feat = cat_interactions(made)
+        return made

@@ -36,7 +36,12 @@ class FullRankLoader(FullSortEvalDataLoader):
         with_sequence: add the user's recent items (``item_id_list``, cut to the longest of the
             batch, and ``item_length``), which models that read a history need. Users then come in
             the order of their history's length.
+
+    Attributes:
+        candidates: (I,) bool, the items that are ranked; None: all.
     """
+
+    candidates: Tensor | None = None
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class FullRankLoader(FullSortEvalDataLoader):
     ) -> None:
         self.uid_field, self.iid_field = dataset.uid_field, dataset.iid_field
         self.n_items = dataset.item_num
+        self.parts = list(history)
         self.is_sequential = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         self.history = UserHistory.of(history) if with_sequence else None
         self.width = config["MAX_ITEM_LIST_LENGTH"]
@@ -66,7 +72,7 @@ class FullRankLoader(FullSortEvalDataLoader):
                 self.row_user, row = self.row_user[order], np.argsort(order)[row]
             self.user_df = dataset.join(Interaction({self.uid_field: torch.tensor(self.row_user)}))
         self.positives = _Rows(row, item, len(self.row_user), self.n_items)
-        parts = [_interaction_pairs(part) for part in history]
+        parts = [interaction_pairs(part) for part in history]
         self.known = _Rows(
             np.concatenate([pair[0] for pair in parts]),
             np.concatenate([pair[1] for pair in parts]),
@@ -75,6 +81,18 @@ class FullRankLoader(FullSortEvalDataLoader):
         )
         self.sample_size = len(self.row_user)
         AbstractDataLoader.__init__(self, config, dataset, None, shuffle=False)
+
+    def restricted(self, rows: np.ndarray, candidates: Tensor | None = None) -> "FullRankLoader":
+        """Return a loader of some interactions of the part, known by the same history.
+
+        Args:
+            rows: (n,) int64 positions in the part, at least one.
+            candidates: (I,) bool, the items to rank, those of ``rows`` among them; None: all.
+        """
+        part = self._dataset.copy(self._dataset.inter_feat[torch.from_numpy(rows)])
+        loader = FullRankLoader(self.config, part, self.parts, self.history is not None)
+        loader.candidates = candidates
+        return loader
 
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["eval_users"]
@@ -123,7 +141,8 @@ class _Rows:
         return position, self.items[np.repeat(start, length) + offset]
 
 
-def _interaction_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def interaction_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the users and items of a part's interactions, (n,) each."""
     # A sequential dataset's rows leave out each user's first item; its matrix has it.
     matrix = dataset.inter_matrix(form="coo")
     return matrix.row, matrix.col

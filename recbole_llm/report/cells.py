@@ -179,7 +179,7 @@ def _without_seed(record: RunRecord) -> str:
 
 
 def _differences(by_key: Mapping[Key, Cell]) -> list[str]:
-    """Say where rows of a data set differ in what they should share."""
+    """Name the frozen splits, and say where rows of a data set differ in what they should share."""
     notes = []
     for dataset in dict.fromkeys(key[0] for key in by_key):
         cells = [cell for key, cell in by_key.items() if key[0] == dataset]
@@ -195,9 +195,18 @@ def _differences(by_key: Mapping[Key, Cell]) -> list[str]:
         ):
             if len(found) > 1:
                 notes.append(f"{dataset}: the rows differ in {what} ({len(found)} of them).")
+        used = [
+            run.record.data["frozen_split"] for run in runs if "frozen_split" in run.record.data
+        ]
+        for name, protocol, sha256 in sorted(
+            {(it["name"], it["protocol"], it["sha256"]) for it in used}
+        ):
+            notes.append(f"{dataset}: frozen split {name} ({protocol}), sha256 {sha256[:12]}.")
         splits: dict[int, set[str]] = {}
         for run in runs:
-            splits.setdefault(run.record.seed, set()).add(str(run.record.data.get("split")))
+            data = run.record.data
+            frozen = data.get("frozen_split", {}).get("sha256")
+            splits.setdefault(run.record.seed, set()).add(str(frozen or data.get("split")))
         if any(len(found) > 1 for found in splits.values()):
             notes.append(f"{dataset}: rows of the same seed were split differently.")
     return notes

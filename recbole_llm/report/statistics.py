@@ -57,7 +57,7 @@ def paired_tests(ours: Vector, other: Vector) -> PValues:
 
 
 def user_metric(lists: Path, metric: str) -> dict[str, float] | None:
-    """Return each user's unrounded metric from a run's saved lists.
+    """Return each user's unrounded metric from a run's saved lists, or the mean over its lists.
 
     None where there are no lists, they are shorter than the metric's cut-off or older than the
     hits in them, or the metric is not one of ``TESTED``.
@@ -65,14 +65,16 @@ def user_metric(lists: Path, metric: str) -> dict[str, float] | None:
     name, _, cut = metric.partition("@")
     if name not in TESTED or not cut or not lists.is_file():
         return None
-    k, found = int(cut), {}
+    k = int(cut)
+    found: dict[str, list[float]] = {}
     for line in lists.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if "hits" not in row:
             return None
         hits = np.array([rank for rank in row["hits"] if rank < k], dtype=float)
-        found[row["user"]] = _user_value(name, hits, row["n_positives"], k)
-    return found
+        value = _user_value(name, hits, row["n_positives"], k)
+        found.setdefault(row["user"], []).append(value)
+    return {user: float(np.mean(values)) for user, values in found.items()}
 
 
 def _user_value(name: str, hits: Vector, n_positives: int, k: int) -> float:

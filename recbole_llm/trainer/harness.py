@@ -305,6 +305,8 @@ class HarnessMixin(Trainer):
         for batch in tqdm(eval_data, desc="Evaluate", ncols=100, disable=not show_progress):
             interaction, _, pos_row, pos_item = batch
             scores = self._full_sort_batch_eval((interaction, None, pos_row, pos_item))[1]
+            if eval_data.candidates is not None:
+                scores[:, ~eval_data.candidates.to(scores.device)] = -torch.inf
             hidden = None
             if batch[1] is not None:
                 hidden = batch[1][0].to(scores.device), batch[1][1].to(scores.device)

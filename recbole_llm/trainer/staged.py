@@ -36,7 +36,9 @@ def stage_config(config: Config, name: str, spec: StageSpec) -> Config:
     settings = {key: config[key] for key in handed if key in config}
     settings["data_path"] = str(Path(config["data_path"]).parent)
     settings["modalities"] = config["modalities"]
-    if config["protocol"] == "custom" or "eval_args" in external:
+    if config["split"] is not None:
+        settings["split"] = config["split_dir"]
+    elif config["protocol"] == "custom" or "eval_args" in external:
         settings["eval_args"] = config["eval_args"]
     elif config["protocol"] != "fixed":
         settings["protocol"] = config["protocol"]

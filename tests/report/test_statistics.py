@@ -67,3 +67,14 @@ def test_per_user_metrics_by_hand(tmp_path: Path) -> None:
     assert user_metric(lists, "gauc") is None and user_metric(tmp_path / "no", "hit@1") is None
     lists.write_text('{"user": "a", "items": ["x"]}\n')
     assert user_metric(lists, "hit@1") is None, "an older program kept no hits"
+
+
+def test_a_user_with_several_lists_counts_once(tmp_path: Path) -> None:
+    # RecBole's sequential models rank once for each held-out interaction.
+    lists = tmp_path / "topk.jsonl"
+    rows = [("ann", [0]), ("ann", []), ("bob", [3])]
+    lines = [
+        {"user": user, "hits": hits, "n_positives": 1, "items": [1] * 5} for user, hits in rows
+    ]
+    lists.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert user_metric(lists, "recall@5") == {"ann": 0.5, "bob": 1.0}

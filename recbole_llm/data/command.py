@@ -1,0 +1,89 @@
+"""The options of ``split``."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from recbole_llm.frozen import FrozenSplit
+
+_PROTOCOLS = """\
+protocols:
+  loo           each user's last interaction tests, the one before validates (timestamps)
+  random811     8:1:1 of each user's interactions, at random; the rows of run_recbole's own
+  temporal811   8:1:1 of each user's interactions, in time order (timestamps)
+  global_time   one cut in time for all, 80/10/10 of the interactions (timestamps)
+  cold_users    a share of the users is held out whole: half validates, half tests
+  cold_items    a share of the items is held out whole: half validates, half tests
+"""
+
+
+def split(argv: Sequence[str]) -> int:
+    """Freeze a split; exit status as ``run_recbole``."""
+    parser = argparse.ArgumentParser(
+        prog="recbole_llm split",
+        description="Splits a data set and freezes the split in <data_path>/<dataset>/splits/"
+        "<name>/: the parts as .inter files, and a manifest with their sha256 sums. "
+        "`run_recbole --dataset=D --split=<name>` trains on it. Any other --KEY=VALUE is a "
+        "setting of the data, as in run_recbole (--data_path, --seed, --config_files, "
+        "--user_inter_num_interval, --val_interval, ...).",
+        epilog=_PROTOCOLS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
+    parser.add_argument("--protocol", required=True, metavar="NAME", help="see below")
+    parser.add_argument("--name", help="of the split (the protocol, and the seed where it draws)")
+    parser.add_argument(
+        "--cold_share", type=float, default=0.2, help="of users or items that are cold (0.2)"
+    )
+    parser.add_argument(
+        "--unseen_users",
+        choices=["drop", "keep"],
+        help="held-out interactions of users without a training one (drop; cold_users: keep)",
+    )
+    arguments, rest = parser.parse_known_args(argv)
+    logging.basicConfig(level=logging.WARNING)
+    from recbole_llm.cli import parse_settings
+    from recbole_llm.data.freeze import data_config, freeze
+
+    config = data_config(arguments.dataset, arguments.protocol, parse_settings(rest))
+    frozen, _ = freeze(
+        config,
+        arguments.protocol,
+        arguments.name,
+        cold_share=arguments.cold_share,
+        unseen_users=arguments.unseen_users,
+    )
+    print(summary(frozen))
+    return 0
+
+
+def summary(frozen: "FrozenSplit") -> str:
+    """Return the sizes of a split's parts, its digest and how to use it."""
+    manifest, counts = frozen.manifest, frozen.manifest["counts"]
+    seed = "" if manifest["seed"] is None else f", seed {manifest['seed']}"
+    lines = [f"{manifest['dataset']} ({frozen.protocol}{seed}), split {frozen.name!r}"]
+    for part, sizes in counts["parts"].items():
+        line = f"{part:<5}  {counts[part]:>12,} interactions of {sizes['users']:,} users and "
+        line += f"{sizes['items']:,} items"
+        unseen = [
+            f"{sizes[f'unseen_{kind}']:,} {kind}"
+            for kind in ("users", "items")
+            if sizes.get(f"unseen_{kind}")
+        ]
+        lines.append(line + (f"; {' and '.join(unseen)} not in training" if unseen else ""))
+    for why, n in counts["dropped"].items():
+        if n:
+            text = {
+                "filtered": "left out by the settings (filters, or no user or item)",
+                "unseen_users": "held out, of users without a training one: dropped",
+            }[why]
+            lines.append(f"       {n:>12,} interactions {text}")
+    lines += [
+        f"sha256 {frozen.sha256}",
+        f"{frozen.folder}",
+        f"run_recbole --model=NAME --dataset={manifest['dataset']} --split={frozen.name}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,231 @@
+"""Frozen splits: a named folder that says which rows of a data set's ``.inter`` file are held out.
+
+``<data_path>/<dataset>/splits/<name>/`` holds
+
+- ``train.inter``, ``valid.inter``, ``test.inter``: the source's lines, in its order;
+- ``rows.npy``: int32, the source's row numbers of the three parts one after the other, each in the
+  order in which a run gets its rows, so that a frozen split trains as the split it was made of;
+- ``manifest.json``: protocol, seed, the settings that chose the rows, counts and sha256 sums.
+
+The bytes depend on the source, the settings and this package's version alone.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+PARTS = ("train", "valid", "test")
+MANIFEST, ROWS = "manifest.json", "rows.npy"
+
+#: Settings that choose or name rows: fixed when a split is frozen, and then those of its runs.
+ROW_SETTINGS = (
+    "USER_ID_FIELD",
+    "ITEM_ID_FIELD",
+    "TIME_FIELD",
+    "field_separator",
+    "encoding",
+    "benchmark_filename",
+    "rm_dup_inter",
+    "val_interval",
+    "filter_inter_by_user_or_item",
+    "user_inter_num_interval",
+    "item_inter_num_interval",
+)
+_LINES_AT_A_TIME = 1_000_000
+
+
+class FrozenSplit(NamedTuple):
+    """A frozen split as its manifest has it.
+
+    Attributes:
+        folder: where its files are.
+        manifest: content of ``manifest.json``.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name that ``--split`` takes."""
+        return self.folder.name
+
+    @property
+    def protocol(self) -> str:
+        """How it was split, for example ``random811``."""
+        return str(self.manifest["protocol"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of ``ROW_SETTINGS`` that its rows were chosen by."""
+        return dict(self.manifest["settings"])
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all that decides the split: source, files, protocol, settings."""
+        return str(self.manifest["sha256"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a run's record keeps of it."""
+        keys = ("protocol", "seed", "sha256")
+        return {"name": self.name, **{key: self.manifest[key] for key in keys}}
+
+    def check_files(self, source: Path) -> None:
+        """Compare the source and every file of the split with the manifest's sums.
+
+        Raises:
+            FileNotFoundError: a file is not there.
+            ValueError: a file was changed; names it and both sums.
+        """
+        wanted = {source: self.manifest["source"]["sha256"]}
+        wanted |= {self.folder / name: sha for name, sha in self.manifest["files"].items()}
+        for path, sha256 in wanted.items():
+            if not path.is_file():
+                raise FileNotFoundError(f"split {self.name!r}: {path} is missing.")
+            found = file_sha256(path)
+            if found != sha256:
+                raise ValueError(
+                    f"split {self.name!r}: {path} was changed since the split was frozen: sha256 "
+                    f"{sha256} then, {found} now. Bring the file back, or freeze a new split "
+                    f"with `recbole_llm split`."
+                )
+
+    def rows(self) -> list[NDArray[np.int64]]:
+        """Return the source's row numbers of training, validation and test, (n,) each."""
+        rows = np.load(self.folder / ROWS, allow_pickle=False).astype(np.int64)
+        counts = [self.manifest["counts"][part] for part in PARTS]
+        return np.split(rows, np.cumsum(counts)[:-1])
+
+
+def read_frozen(name: str, dataset_folder: Path, dataset: str) -> FrozenSplit:
+    """Read a split's manifest.
+
+    Args:
+        name: of a folder under ``splits/``, or a path to such a folder.
+        dataset_folder: ``<data_path>/<dataset>``.
+        dataset: the data set that it must be of.
+
+    Raises:
+        FileNotFoundError: there is no such split; lists those that are there.
+        ValueError: its manifest was changed or is of another data set.
+    """
+    splits = dataset_folder / "splits"
+    folder = Path(name) if os.sep in name else splits / name
+    path = folder / MANIFEST
+    if not path.is_file():
+        known = ", ".join(sorted(it.parent.name for it in splits.glob(f"*/{MANIFEST}"))) or "none"
+        raise FileNotFoundError(
+            f"dataset {dataset!r} has no frozen split {name!r}: no {path}; there are: {known}. "
+            f"Freeze one: recbole_llm split --dataset={dataset} --protocol=..."
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        recorded, found = manifest["sha256"], _digest(manifest)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the manifest of a split: {error!r}.") from error
+    if recorded != found:
+        raise ValueError(
+            f"{path} was changed since the split was frozen: sha256 {recorded} then, {found} now."
+        )
+    if manifest["dataset"] != dataset:
+        raise ValueError(f"{path} is a split of {manifest['dataset']!r}, not of {dataset!r}.")
+    return FrozenSplit(folder, manifest)
+
+
+def write_frozen(
+    folder: Path, manifest: Mapping[str, Any], source: Path, rows: Sequence[NDArray[np.integer]]
+) -> FrozenSplit:
+    """Write a split; the same split again leaves the same bytes.
+
+    Args:
+        folder: of the split; its last part is the split's name.
+        manifest: all but sums; ``counts["source"]`` is the number of rows of the source.
+        source: the ``.inter`` file.
+        rows: row numbers of each part, in the order in which a run gets them.
+
+    Raises:
+        ValueError: another split has this name, or the source's lines are not its rows.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        start = _line_starts(source, manifest["counts"]["source"])
+        for part, index in zip(PARTS, rows, strict=True):
+            _write_lines(partial / f"{part}.inter", source, start, index)
+        np.save(partial / ROWS, np.concatenate(rows).astype(np.int32))
+        files = [*(f"{part}.inter" for part in PARTS), ROWS]
+        content = {
+            **manifest,
+            "source": {"file": source.name, "sha256": file_sha256(source)},
+            "files": {name: file_sha256(partial / name) for name in files},
+        }
+        content["sha256"] = _digest(content)
+        text = json.dumps(content, indent=1) + "\n"
+        (partial / MANIFEST).write_text(text, encoding="utf-8")
+        if folder.exists():
+            old = folder / MANIFEST
+            if not old.is_file() or json.loads(old.read_text())["sha256"] != content["sha256"]:
+                raise ValueError(
+                    f"{folder} holds another split. Give this one another --name, or remove "
+                    f"the folder if no run needs it."
+                )
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return FrozenSplit(folder, content)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    # The version says who wrote it, and does not decide the split.
+    content = {k: v for k, v in manifest.items() if k not in ("sha256", "version")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _line_starts(source: Path, n_rows: int) -> NDArray[np.int64]:
+    """Return where the header, each row, and (last) the end of the file are, (n_rows + 2,)."""
+    data = np.memmap(source, dtype=np.uint8, mode="r")
+    end = np.flatnonzero(data == ord("\n")) + 1
+    if not end.size or end[-1] < len(data):
+        end = np.append(end, len(data))
+    start = np.concatenate([[0], end[:-1]])
+    length = end - start
+    is_blank = (length == 1) & (data[start] == ord("\n"))
+    is_blank |= (length == 2) & (data[start] == ord("\r"))
+    start = start[~is_blank]  # pandas skips them too; here each goes with the row before it
+    if len(start) != n_rows + 1:
+        raise ValueError(
+            f"{source}: {len(start) - 1} lines are read as {n_rows} rows, so its lines cannot be "
+            f"shared out. Is there a quotation mark in it, or an encoding other than UTF-8?"
+        )
+    return np.append(start, len(data))
+
+
+def _write_lines(
+    path: Path, source: Path, start: NDArray[np.int64], rows: NDArray[np.integer]
+) -> None:
+    """Write the header and the lines of ``rows``, in the source's order."""
+    data = np.memmap(source, dtype=np.uint8, mode="r")
+    wanted = np.zeros(len(start) - 1, dtype=bool)
+    wanted[0] = True
+    wanted[rows + 1] = True
+    with path.open("wb") as file:
+        for begin in range(0, len(wanted), _LINES_AT_A_TIME):
+            chunk = wanted[begin : begin + _LINES_AT_A_TIME]
+            length = np.diff(start[begin : begin + len(chunk) + 1])
+            block = data[start[begin] : start[begin + len(chunk)]]
+            file.write(block[np.repeat(chunk, length)].tobytes())
