@@ -186,6 +186,10 @@ def run_sweep(argv: Sequence[str] | None = None) -> int:
 #: it is called: none waits for what another needs.
 _COMMANDS = {
     "run": ("the same as run_recbole", "recbole_llm.cli:_run_command"),
+    "prepare": (
+        "build a dataset from its public source, or from files of your own",
+        "recbole_llm.data.prepare.command:prepare",
+    ),
     "verify": (
         "recompute a run's metrics from its saved lists and the data",
         "recbole_llm.cli:_verify",
