@@ -70,8 +70,11 @@ def fetch_all(
     Raises:
         OSError: a file can neither be found nor fetched; the message lists all that are wanted,
             their addresses and where to put them.
-        ValueError: what is there is another kind of file, such as an error page.
+        ValueError: what is there is another kind of file, such as an error page; or the mirror is
+            no address.
     """
+    if mirror is not None and not mirror.startswith(("http://", "https://")):
+        raise ValueError(f"mirror must be an http address, got {mirror!r}.")
     found = {}
     for file in files:
         path = folder / file.file_name
@@ -285,6 +288,7 @@ def _copy(answer: Any, file: BinaryIO, total: int | None, start: int, name: str)
             if not copied and not start and _is_html(block[:512]):
                 raise OSError("the address answers with an HTML page instead of the file")
             file.write(block)
+            file.flush()  # a kill loses nothing that came
             copied += len(block)
             bar.update(len(block))
     return copied

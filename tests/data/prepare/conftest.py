@@ -93,7 +93,7 @@ def prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Prepare:
 
 
 def read_atomic(path: Path) -> pd.DataFrame:
-    """Read an atomic file without pandas' guesses: split at tabs, numbers where the type says so."""
+    """Read an atomic file without the guesses of pandas: split at tabs, numbers by type."""
     header, *lines = path.read_text(encoding="utf-8").split("\n")
     assert lines.pop() == ""
     names, kinds = zip(*(column.split(":") for column in header.split("\t")), strict=True)
