@@ -1,18 +1,17 @@
 """A misbehaving file server, the command, and what it writes."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from file_server import FileServer
-from raw_files import Event, events, gz_lines, image_records, metadata_2014, reviews
+from raw_files import Shop, events
 
 from recbole_llm.cli import main
 from recbole_llm.data.prepare import download
-from recbole_llm.data.prepare.addresses import ADDRESSES
 
 
 @pytest.fixture
@@ -27,28 +26,6 @@ def server() -> Iterator[FileServer]:
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the second attempt of a download come at once."""
     monkeypatch.setattr(download, "_BACKOFF_S", 0.001)
-
-
-class Shop:
-    """A category of Amazon 2014 on the server, and the arguments that fetch it from there."""
-
-    def __init__(self, server: FileServer, category: str = "Sports_and_Outdoors") -> None:
-        self.server, self.category = server, category
-        self.arguments = ["amazon2014", f"--category={category}", f"--mirror={server.url}"]
-
-    def address(self, role: str) -> str:
-        return ADDRESSES["amazon2014"][role].format(self.category)
-
-    def path(self, role: str) -> str:
-        return "/" + self.address(role).split("/", 3)[3]
-
-    def publish(self, rows: Sequence[Event], images: bool = False) -> None:
-        items = sorted({item for _, item, _, _ in rows}, reverse=True)
-        self.server.publish(self.address("reviews"), gz_lines(reviews(rows)))
-        self.server.publish(self.address("metadata"), gz_lines(metadata_2014(items)))
-        if images:
-            content, self.image_rows = image_records(items[1:])
-            self.server.publish(self.address("image"), content)
 
 
 @pytest.fixture

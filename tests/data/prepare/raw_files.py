@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from file_server import FileServer
+
+from recbole_llm.data.prepare.addresses import ADDRESSES
 
 Event = tuple[str, str, float, int]  # user, item, rating, Unix seconds
 
@@ -104,3 +107,25 @@ def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array)
     return buffer.getvalue()
+
+
+class Shop:
+    """A category of Amazon 2014 on the server, and the arguments that fetch it from there."""
+
+    def __init__(self, server: FileServer, category: str = "Sports_and_Outdoors") -> None:
+        self.server, self.category = server, category
+        self.arguments = ["amazon2014", f"--category={category}", f"--mirror={server.url}"]
+
+    def address(self, role: str) -> str:
+        return ADDRESSES["amazon2014"][role].format(self.category)
+
+    def path(self, role: str) -> str:
+        return "/" + self.address(role).split("/", 3)[3]
+
+    def publish(self, rows: Sequence[Event], images: bool = False) -> None:
+        items = sorted({item for _, item, _, _ in rows}, reverse=True)
+        self.server.publish(self.address("reviews"), gz_lines(reviews(rows)))
+        self.server.publish(self.address("metadata"), gz_lines(metadata_2014(items)))
+        if images:
+            content, self.image_rows = image_records(items[1:])
+            self.server.publish(self.address("image"), content)
