@@ -117,11 +117,12 @@ def _by_hand(file: RawFile, files: list[RawFile], folder: Path, error: OSError) 
         for it in files
         if not (folder / it.file_name).exists()
     ]
+    what_to_do = "Run the same command again to go on where it stopped, or put"
     return "\n    ".join(
         [
             f"{file.file_name} cannot be fetched: {error}.",
-            "Run the same command again to go on where it stopped, or put these files there by "
-            "hand (--raw_dir names another folder):",
+            f"{'Put' if file.by_hand else what_to_do} these files there by hand (--raw_dir names "
+            f"another folder):",
             *missing,
         ]
     )
