@@ -54,15 +54,16 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
     for k_core in arguments.k_core:
         compare(sample, k_core)
         print(f"k_core={k_core}: {arguments.sample:,} reviews of the same kind agree with pandas")
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load average ")
-    print("| reviews | k-core | wall s | CPU s | peak MiB | kept |\n|---|---|---|---|---|---|")
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
+    print("| reviews | k-core | wall, s | CPU, s | peak MiB | kept | load average |")
+    print("|---|---|---|---|---|---|---|")
     for k_core in arguments.k_core:
         load = os.getloadavg()[0]
         done = prepare(folder / "raw", folder / "data", k_core)
         kept = json.loads((folder / "data/electronics/manifest.json").read_text())["steps"]["kept"]
         print(
             f"| {arguments.reviews:,} | {k_core} | {done['wall_s']:.0f} | {done['cpu_s']:.0f} | "
-            f"{done['peak_mib']:,.0f} | {kept:,} | (load average {load:.1f})"
+            f"{done['peak_mib']:,.0f} | {kept:,} | {load:.1f} |"
         )
 
 

@@ -70,13 +70,13 @@ def prepare(
     name, filters = name or source.dataset, filters or source.filters
     _check(name, filters, source)
     target = data_path / name
-    if target.exists() and not overwrite:
-        raise FileExistsError(
-            f"{target} is there already. --overwrite replaces it with all that is in it; "
-            f"--name= gives the new one another name."
-        )
     data_path.mkdir(parents=True, exist_ok=True)
     with _alone(data_path, name):
+        if target.exists() and not overwrite:
+            raise FileExistsError(
+                f"{target} is there already. --overwrite replaces it with all that is in it; "
+                f"--name= gives the new one another name."
+            )
         raw_dir = raw_dir or data_path / "raw" / source.key
         raw = fetch_all(source.raw_files(raw_dir), raw_dir, mirror, retries, tell)
         raw |= source.local_files()

@@ -61,16 +61,26 @@ def status(code: int, retry_after: str | None = None) -> Fault:
     return fault
 
 
-def page(content_type: str = "text/html") -> Fault:
+def page(content_type: str, body: bytes = b"<!DOCTYPE html><html>moved</html>") -> Fault:
     """Answer with an HTML page and status 200, as captive portals and removed files do."""
 
     def fault(handler: BaseHTTPRequestHandler, content: bytes) -> None:
-        body = b"<!DOCTYPE html><html><body>moved</body></html>"
         handler.send_response(200)
         handler.send_header("Content-Type", content_type)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body)
+
+    return fault
+
+
+def shifted_range(by: int) -> Fault:
+    """Send another part of the file than the one asked for, and say so."""
+
+    def fault(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+        start = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-")) + by
+        handler.headers.replace_header("Range", f"bytes={start}-")
+        _respond(handler, content)
 
     return fault
 

@@ -256,8 +256,10 @@ def test_killed_between_the_two_moves_of_an_overwrite(prepare, shop):
     before = contents(prepare.data_path / "sports")
     (prepare.data_path / "sports").rename(prepare.data_path / ".sports.old")
     shutil.copytree(prepare.data_path / ".sports.old", prepare.data_path / ".sports.partial")
-    prepare(*shop.arguments, "--k_core=99", status=2)  # fails, and has brought the old one back
+    prepare(*shop.arguments, "--k_core=0", status=2)
+    assert "sports is there already" in prepare.err  # again
     assert contents(prepare.data_path / "sports") == before
+    prepare(*shop.arguments, "--overwrite")
     assert not list(prepare.data_path.glob(".sports.[op]*"))
 
 

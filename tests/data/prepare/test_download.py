@@ -10,6 +10,7 @@ from file_server import (
     ignore_range,
     ignore_range_and_drop,
     page,
+    shifted_range,
     status,
 )
 
@@ -99,6 +100,13 @@ def test_a_wrong_range_is_not_appended(fetch, server, span):
     assert ranges(server) == ["", "bytes=30000-", ""]
 
 
+@pytest.mark.parametrize("by", [-500, 500])
+def test_a_shifted_range_is_not_appended(fetch, server, by):
+    server.faults = [drop_after(30_000), shifted_range(by)]
+    fetch()
+    assert ranges(server) == ["", "bytes=30000-", ""]
+
+
 def test_progress_renews_the_attempts(fetch, server):
     server.faults = [drop_after(10_000)] * 8
     fetch(retries=1)
@@ -129,9 +137,16 @@ def test_what_does_not_pass_is_not_tried_again(fetch, server):
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("content_type", ["text/html; charset=utf-8", "application/octet-stream"])
-def test_a_page_is_not_taken_for_the_file(fetch, server, content_type):
-    server.faults = [page(content_type)]
+@pytest.mark.parametrize(
+    "fault",
+    [
+        page("application/octet-stream"),
+        page("application/octet-stream", b"\n  <HTML>\n"),
+        page("text/html; charset=utf-8", b"<p>Gone.</p>"),
+    ],
+)
+def test_a_page_is_not_taken_for_the_file(fetch, server, fault):
+    server.faults = [fault]
     with pytest.raises(OSError, match="HTML page"):
         fetch()
     assert not (fetch.folder / "data.bin").exists()
