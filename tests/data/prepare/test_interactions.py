@@ -143,7 +143,8 @@ def test_large_codes_do_not_overflow():
     log = InteractionLog()
     for number in range(70_000):
         log.add(f"u{number}", f"i{number}", 1.0, 0.0)
-    log.add("u69999", "i69998", 1.0, 0.0)
+    log.add("u61357", "i0", 1.0, 0.0)  # 61357 * 70000 is 22704 more than 2 ** 32
+    log.add("u0", "i22704", 1.0, 0.0)
     log.add("u69999", "i69999", 1.0, 1.0)
     data, *_ = log.finish()
-    assert np.flatnonzero(duplicate_mask(data, "first")).tolist() == [70_001]
+    assert np.flatnonzero(duplicate_mask(data, "first")).tolist() == [70_002]
