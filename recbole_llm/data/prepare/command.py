@@ -28,17 +28,21 @@ def prepare(argv: Sequence[str]) -> int:
     from recbole_llm.data.prepare.published import comparison
 
     source = _source(arguments)
-    prepared = build(
-        source,
-        arguments.data_path,
-        name=arguments.name,
-        filters=_filters(source, arguments),
-        raw_dir=arguments.raw_dir,
-        mirror=arguments.mirror,
-        retries=arguments.retries,
-        overwrite=arguments.overwrite,
-        tell=lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    try:
+        prepared = build(
+            source,
+            arguments.data_path,
+            name=arguments.name,
+            filters=_filters(source, arguments),
+            raw_dir=arguments.raw_dir,
+            mirror=arguments.mirror,
+            retries=arguments.retries,
+            overwrite=arguments.overwrite,
+            tell=lambda text: print(text, file=sys.stderr, flush=True),
+        )
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with what was fetched", file=sys.stderr)
+        return 130
     print(_report(prepared.manifest))
     size = {key: prepared.manifest["statistics"][key] for key in ("users", "items", "interactions")}
     print("\n".join(comparison(source.key, source.dataset, **size)))

@@ -197,7 +197,10 @@ def start(cli, prepare):
             cwd=cli.work,
             env=cli.environment(),
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            # a shell's background jobs ignore Ctrl-C, and so would their children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
@@ -205,7 +208,7 @@ def start(cli, prepare):
     yield call
     for process in started:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 def wait_for(condition, seconds=30.0):
@@ -268,7 +271,9 @@ def test_interrupted_by_ctrl_c(prepare, shop, start):
     process = start(*shop.arguments)
     wait_for(lambda: len(shop.server.asked) == 2)
     process.send_signal(signal.SIGINT)
-    assert process.wait() == 130
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command goes on" in err and "Traceback" not in err
     prepare(*shop.arguments)
 
 
