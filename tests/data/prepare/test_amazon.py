@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 from file_server import FileServer
-from raw_files import asin, events, gz_lines, metadata_2014, reviews
+from raw_files import asin, events, gz_lines, image_records, metadata_2014, reviews
 
 from recbole_llm.data.prepare.addresses import ADDRESSES
 
@@ -47,6 +47,16 @@ def test_image_features_have_the_rows_of_their_items(prepare, shop):
     assert note["items_without"] == 1 and note["not_finite"] == 0
     settings = yaml.safe_load((folder / "dataset.yaml").read_text())
     assert settings["modalities"]["image"] == "image_feat.npy"
+
+
+def test_of_an_item_with_two_feature_records_the_first_counts(prepare, shop):
+    path = shop.path("image")
+    again, _ = image_records(list(shop.image_rows), seed=1)
+    shop.server.files[path] += again
+    prepare(*shop.arguments, "--image_features")
+    tokens = (prepare.data_path / "sports" / "item_ids.txt").read_text().split()
+    features = np.load(prepare.data_path / "sports" / "image_feat.npy", allow_pickle=False)
+    assert np.array_equal(features[-1], shop.image_rows[tokens[-1]])
 
 
 def test_truncated_image_features_are_named(prepare, shop):
