@@ -130,7 +130,8 @@ def _cell(value: Any, kind: str) -> str:
     if isinstance(value, list):  # names: their spaces would part them
         names = ("_".join(str(name).split()) for name in value)
         value = " ".join(dict.fromkeys(filter(None, names)))
-    return " ".join(str(value).replace('"', "''").split())
+    text = str(value).encode(errors="replace").decode()  # what was no UTF-8 becomes a "?"
+    return " ".join(text.replace('"', "''").split())
 
 
 def write_feature(path: Path, feature: Feature, order: Sequence[str]) -> dict[str, Any]:

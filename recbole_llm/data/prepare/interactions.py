@@ -82,6 +82,7 @@ class InteractionLog:
 def _checked(token: str) -> str:
     if not isinstance(token, str):
         raise TypeError(f"the identifier {token!r} is no text")
+    token.encode()  # raises, a ValueError too, for what was no UTF-8
     if token in _MISSING or not _FORBIDDEN.isdisjoint(token):
         raise ValueError(
             f"the identifier {token!r} cannot stand in an atomic file: it is empty, a word that "

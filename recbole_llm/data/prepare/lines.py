@@ -168,7 +168,7 @@ def find_member(path: Path, name: str) -> str:
 
 
 def _reader(path: Path, separator: str, member: str | None = None) -> Any:
-    texts = (line.decode("utf-8-sig", "replace") + "\n" for line in _lines(path, member))
+    texts = (line.decode("utf-8-sig", "surrogateescape") + "\n" for line in _lines(path, member))
     return csv.reader(texts, delimiter=separator)
 
 

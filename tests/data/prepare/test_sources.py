@@ -304,6 +304,15 @@ def test_own_table_with_wrong_columns_or_rows(prepare, tmp_path):
     assert "does not exist" in prepare.fails("csv", f"--inter={tmp_path}/none.csv")
 
 
+def test_bytes_that_are_no_utf8(prepare, tmp_path):
+    (tmp_path / "own.csv").write_bytes(b"user_id,item_id\nu,i\ncaf\xe9,i\nu,j\n")
+    (tmp_path / "items.csv").write_bytes(b"item_id,label\ni,caf\xe9 one\nj,caf\xc3\xa9 two\n")
+    prepare("csv", f"--inter={tmp_path}/own.csv", f"--item={tmp_path}/items.csv")
+    assert len(prepare.table("own")) == 2
+    assert prepare.manifest("own")["lines"]["own.csv"]["first_malformed"] == [3]
+    assert list(prepare.table("own", "item")["label"]) == ["caf? one", "café two"]
+
+
 @pytest.mark.parametrize("token", ["NA", "null", "", 'a"b'])
 def test_identifiers_that_recbole_would_misread(prepare, tmp_path, token):
     quoted = '"' + token.replace('"', '""') + '"'
