@@ -198,13 +198,21 @@ def run_sweep(argv: Sequence[str] | None = None) -> int:
 #: it is called: none waits for what another needs.
 _COMMANDS = {
     "run": ("the same as run_recbole", "recbole_llm.cli:_run_command"),
-    "inspect": (
-        "statistics of a data set, and what in it could flatter a model",
-        "recbole_llm.inspection.command:inspect",
+    "prepare": (
+        "build a dataset from its public source, or from files of your own",
+        "recbole_llm.data.prepare.command:prepare",
+    ),
+    "encode": (
+        "make feature files of the items' text or images",
+        "recbole_llm.llm.encode.command:encode",
     ),
     "split": (
         "freeze a split into files with hashes, that runs and tables name",
         "recbole_llm.data.command:split",
+    ),
+    "inspect": (
+        "statistics of a data set, and what in it could flatter a model",
+        "recbole_llm.inspection.command:inspect",
     ),
     "verify": (
         "recompute a run's metrics from its saved lists and the data",
@@ -213,10 +221,6 @@ _COMMANDS = {
     "reason": (
         "describe images and write preference profiles (MLLMRec)",
         "recbole_llm.llm.reason.command:reason",
-    ),
-    "encode": (
-        "make feature files of the items' text or images",
-        "recbole_llm.llm.encode.command:encode",
     ),
     "audit": (
         "prove that profiles were written from training interactions only",

@@ -1,6 +1,7 @@
 """Configuration: RecBole's, plus our models and properties, checked keys and no ``eval``.
 
-Priority, highest first: command line, dict (Python API), config files, our properties, RecBole's.
+Priority, highest first: command line, dict (Python API), config files, our properties (for a data
+set: the ``dataset.yaml`` of its folder, else what is shipped), RecBole's.
 """
 
 import hashlib
@@ -138,17 +139,31 @@ class Config(RecBoleConfig):
         elif not model_class.__module__.startswith("recbole."):
             internal.update(read_yaml_beside(model_class))
         # A data set's settings, then those of this model on it (published, or tuned on validation).
-        for path in (
-            properties / "dataset" / f"{dataset}.yaml",
-            properties / "model" / model / f"{dataset}.yaml",
-        ):
-            if path.exists():
-                internal.update(read_yaml(path))
+        internal.update(self._dataset_settings(dataset))
+        tuned = properties / "model" / model / f"{dataset}.yaml"
+        if tuned.exists():
+            internal.update(read_yaml(tuned))
         self._check_keys(model, dataset)
 
-    def _check_keys(self, model: str, dataset: str) -> None:
+    def _dataset_settings(self, dataset: str) -> dict[str, Any]:
+        """Read ``dataset.yaml`` of the data set's folder, else what is shipped for its name."""
+        parent = self.external_config_dict.get("data_path", self.internal_config_dict["data_path"])
+        own = Path(str(parent)) / dataset / "dataset.yaml"
+        if not own.is_file():
+            shipped = properties_dir() / "dataset" / f"{dataset}.yaml"
+            return read_yaml(shipped) if shipped.exists() else {}
+        settings, known = read_yaml(own), self._known_keys()
+        for key in settings:
+            if key not in known:
+                raise ValueError(f"{own}: unknown key {key!r}.{suggest(key, sorted(known))}")
+        return settings
+
+    def _known_keys(self) -> set[str]:
         known = {key for keys in self.parameters.values() for key in keys}
-        known |= set(self.internal_config_dict) | _UNLISTED_KEYS | {"model", "dataset"}
+        return known | set(self.internal_config_dict) | _UNLISTED_KEYS | {"model", "dataset"}
+
+    def _check_keys(self, model: str, dataset: str) -> None:
+        known = self._known_keys()
         if not self.model_class.__module__.startswith(("recbole.", "recbole_llm.")):
             known |= set(self.file_config_dict)  # a user's own model may bring its own keys
         for key in self.external_config_dict:

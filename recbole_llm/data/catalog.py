@@ -11,17 +11,28 @@ _RECBOLE_LIST = "https://recbole.io/dataset_list.html"
 _S3REC = "https://github.com/aHuiWang/CIKM2020-S3Rec (to be written as atomic files)"
 _DIFFMM = "https://github.com/HKUDS/DiffMM (to be written as atomic files)"
 
+
+def _amazon(category: str) -> str:
+    return f"`recbole_llm prepare amazon2014 --category={category}` builds it"
+
+
 #: One line for each well known dataset, shown when its files are not there.
 ORIGINS = {
-    "baby": f"Amazon Baby 5-core with DiffMM's fixed split: {_DIFFMM}.",
-    "beauty": f"Amazon Beauty 5-core as S3-Rec published it: {_S3REC}; "
+    "baby": f"{_amazon('Baby')}, without a split; with DiffMM's fixed split: {_DIFFMM}.",
+    "beauty": f"{_amazon('Beauty')}; as S3-Rec published it: {_S3REC}; "
     f"Amazon 5-core data in RecBole's atomic format: {_RECBOLE_LIST}.",
+    "clothing": f"{_amazon('Clothing_Shoes_and_Jewelry')}.",
+    "electronics": f"{_amazon('Electronics')}.",
+    "microlens": "`recbole_llm prepare microlens` builds it.",
     "ml-100k": f"MovieLens-100K comes with RecBole itself; also: {_RECBOLE_LIST}.",
-    "sports": f"Amazon Sports and Outdoors 5-core as S3-Rec published it: {_S3REC}; "
+    "ml-1m": "`recbole_llm prepare movielens --size=1m` builds it.",
+    "ml-20m": "`recbole_llm prepare movielens --size=20m` builds it.",
+    "sports": f"{_amazon('Sports_and_Outdoors')}; as S3-Rec published it: {_S3REC}; "
     f"Amazon 5-core data in RecBole's atomic format: {_RECBOLE_LIST}.",
     "tiktok": f"TikTok micro-videos with DiffMM's fixed split: {_DIFFMM}.",
-    "yelp": f"Yelp as S3-Rec published it: {_S3REC}; "
-    f"Yelp in RecBole's atomic format: {_RECBOLE_LIST}.",
+    "toys": f"{_amazon('Toys_and_Games')}.",
+    "yelp": f"`recbole_llm prepare yelp` builds it from Yelp's current release; as S3-Rec "
+    f"published it: {_S3REC}; Yelp in RecBole's atomic format: {_RECBOLE_LIST}.",
 }
 
 
@@ -34,13 +45,13 @@ class DatasetEntry(NamedTuple):
 
 
 def available_datasets(data_path: str | Path) -> list[DatasetEntry]:
-    """List the datasets that have shipped settings or a folder of their own, by name.
+    """List the datasets that are well known or have a folder of their own, by name.
 
     Args:
         data_path: parent of the dataset folders; it need not exist.
     """
     parent = Path(data_path)
-    names = {path.stem for path in (properties_dir() / "dataset").glob("*.yaml")}
+    names = set(ORIGINS) | {path.stem for path in (properties_dir() / "dataset").glob("*.yaml")}
     if parent.is_dir():
         names |= {path.name for path in parent.iterdir() if has_interactions(path)}
     entries = []

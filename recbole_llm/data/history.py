@@ -8,6 +8,8 @@ import torch
 from recbole.data.dataset.dataset import Dataset
 from torch import Tensor
 
+import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
+
 
 class UserHistory(NamedTuple):
     """Every user's items, oldest first, in compressed rows.

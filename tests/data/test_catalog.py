@@ -5,7 +5,7 @@ from recbole_llm.data.catalog import ORIGINS, available_datasets
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.yaml_io import properties_dir
 
-SHIPPED = ["baby", "beauty", "ml-100k", "sports", "tiktok", "yelp"]
+SHIPPED = ["baby", "beauty", "clothing", "ml-100k", "sports", "tiktok", "toys", "yelp"]
 
 
 def test_shipped_settings_and_own_folders(folder):

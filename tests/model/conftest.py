@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
-from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
@@ -164,38 +163,6 @@ class World:
                 outputs[name] = trainer.model.export()
         trainer, loaders = fit(config, split, self.root / "saved", outputs=outputs)
         return Bench(config, split, outputs, trainer, loaders)
-
-
-@pytest.fixture(scope="session")
-def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The folder of a random two-layer Llama and of a tokenizer with a few words."""
-    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
-
-    words = ["<s>", "</s>", "<unk>", "Purchase", "history", "Next", "purchase", ":"]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        pad_token_id=1,
-    )
-    torch.manual_seed(0)
-    model = LlamaModel(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.mul_(10)  # the default std of 0.02 would leave attention nearly uniform
-    folder = tmp_path_factory.mktemp("tiny-llm")
-    model.save_pretrained(folder)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture

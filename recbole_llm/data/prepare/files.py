@@ -1,0 +1,192 @@
+"""Writes a dataset's folder: atomic files, features, and the settings that fit them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from recbole_llm.data.prepare.download import Fetched
+from recbole_llm.data.prepare.interactions import Interactions
+from recbole_llm.data.prepare.lines import LineCount
+from recbole_llm.data.prepare.sources import Source
+from recbole_llm.data.prepare.sources.base import Feature
+
+PARTS = ("train", "valid", "test")
+_ROWS = 100_000  # written at a time
+_COMMENT = """\
+# Written by `recbole_llm prepare`: what is in this folder. It is read in place of the shipped
+# settings of a dataset of this name; config files and the command line go over it.
+"""
+
+
+def write_interactions(
+    folder: Path,
+    name: str,
+    source: Source,
+    data: Interactions,
+    users: Sequence[str],
+    items: Sequence[str],
+) -> None:
+    """Write ``<name>.inter``, or a file a part if the source is split, in the order of ``data``.
+
+    Raises:
+        ValueError: a part of the split has no interaction.
+    """
+    if not source.is_split:
+        _write_rows(folder / f"{name}.inter", source.inter_columns, data, users, items)
+        return
+    for number, part in enumerate(PARTS):
+        rows = data.take(data.part == number)
+        if not len(rows.user):
+            raise ValueError(f"the {part} part of {name} has no interaction.")
+        _write_rows(folder / f"{name}.{part}.inter", source.inter_columns, rows, users, items)
+
+
+def _write_rows(
+    path: Path,
+    columns: Sequence[str],
+    data: Interactions,
+    users: Sequence[str],
+    items: Sequence[str],
+) -> None:
+    numbers = [{"rating": data.rating, "timestamp": data.time}[name] for name in columns]
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        header = ["user_id:token", "item_id:token", *(f"{name}:float" for name in columns)]
+        file.write("\t".join(header) + "\n")
+        for start in range(0, len(data.user), _ROWS):
+            span = slice(start, start + _ROWS)
+            cells = [[users[code] for code in data.user[span].tolist()]]
+            cells.append([items[code] for code in data.item[span].tolist()])
+            cells += [[_number(value) for value in column[span].tolist()] for column in numbers]
+            file.writelines("\t".join(row) + "\n" for row in zip(*cells, strict=True))
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def write_items(
+    folder: Path,
+    name: str,
+    source: Source,
+    files: Mapping[str, Fetched],
+    codes: Mapping[str, int],
+) -> tuple[list[str], int, dict[str, LineCount]]:
+    """Write ``<name>.item`` (if the source has columns) and ``item_ids.txt``.
+
+    Items come in the order of the source's file, then those that it does not describe, with empty
+    cells. Of an item that is there twice the first counts.
+
+    Args:
+        folder: where to.
+        name: of the dataset.
+        source: what describes the items.
+        files: its raw files.
+        codes: item token to code, from 0.
+
+    Returns:
+        order: item tokens in the order of both files.
+        n_described: how many the source describes.
+        counts: lines read, by file name.
+    """
+    order: dict[str, None] = {}
+    counts: dict[str, LineCount] = {}
+    kinds = list(source.item_columns.values())
+    if kinds:
+        with (folder / f"{name}.item").open("w", encoding="utf-8", newline="\n") as file:
+            columns = [f"{column}:{kind}" for column, kind in source.item_columns.items()]
+            file.write("\t".join(["item_id:token", *columns]) + "\n")
+
+            def write(token: str, *cells: Any) -> None:
+                if token not in order:
+                    texts = [_cell(it, kind) for it, kind in zip(cells, kinds, strict=True)]
+                    file.write("\t".join([token, *texts]) + "\n")
+                    order[token] = None
+
+            counts = source.read_items(files, codes, write)
+            n_described = len(order)
+            for token in codes:
+                write(token, *[None] * len(kinds))
+    else:
+        n_described = 0
+        order = dict.fromkeys(codes)
+    text = "".join(f"{token}\n" for token in order)
+    (folder / "item_ids.txt").write_text(text, encoding="utf-8", newline="\n")
+    return list(order), n_described, counts
+
+
+def _cell(value: Any, kind: str) -> str:
+    """Return what may stand in a cell: one line, no tab, no double quote.
+
+    pandas, with which RecBole reads, takes a double quote for the start of a cell that may go on
+    over many lines; two single ones stay readable, as inches do.
+    """
+    if value is None:
+        return ""
+    if kind == "float":
+        return _number(float(value))
+    if isinstance(value, list):  # names: their spaces would part them
+        names = ("_".join(str(name).split()) for name in value)
+        value = " ".join(dict.fromkeys(filter(None, names)))
+    text = str(value).encode(errors="replace").decode()  # what was no UTF-8 becomes a "?"
+    return " ".join(text.replace('"', "''").split())
+
+
+def write_feature(path: Path, feature: Feature, order: Sequence[str]) -> dict[str, Any]:
+    """Write features as ``.npy``, a row at its place, so that no more than one is in memory.
+
+    Returns:
+        For the manifest: shape, dtype, ``items_without`` (their rows are zero) and, among those,
+        ``not_finite``: items whose features hold NaN or infinity.
+    """
+    place_of = {token: place for place, token in enumerate(order)}
+    dtype, shape = np.dtype(feature.dtype), (len(order), feature.width)
+    row_bytes = feature.width * dtype.itemsize
+    written = np.zeros(len(order), dtype=bool)
+    not_finite = 0
+    with path.open("wb") as file:
+        descr = np.lib.format.dtype_to_descr(dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        start = file.tell()
+        file.truncate(start + row_bytes * len(order))
+        for token, row in feature.rows:
+            place = place_of.get(token)
+            if place is None or written[place]:
+                continue
+            if not np.isfinite(row).all():
+                not_finite += 1
+                continue
+            file.seek(start + row_bytes * place)
+            file.write(row.tobytes())
+            written[place] = True
+    return {
+        "shape": list(shape),
+        "dtype": dtype.name,
+        "items_without": int((~written).sum()),
+        "not_finite": not_finite,
+    }
+
+
+def write_settings(folder: Path, source: Source, features: Mapping[str, str]) -> None:
+    """Write ``dataset.yaml``, which RecBole's settings take up.
+
+    Args:
+        folder: where to.
+        source: what was prepared.
+        features: modality to its file.
+    """
+    modalities: dict[str, Any] = dict(features)
+    if source.text_columns and "text" not in modalities:
+        modalities["text"] = {"text": list(source.text_columns), "encoder": "all-minilm-l6-v2"}
+    for name, column in source.multi_hot_columns.items():
+        modalities[name] = {"multi_hot": column}
+    settings: dict[str, Any] = {}
+    if source.is_split:
+        settings["benchmark_filename"] = list(PARTS)
+    settings["load_col"] = {"inter": ["user_id", "item_id", *source.inter_columns]}
+    settings["modalities"] = modalities
+    text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
+    (folder / "dataset.yaml").write_text(_COMMENT + text, encoding="utf-8", newline="\n")

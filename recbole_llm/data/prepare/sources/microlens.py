@@ -1,0 +1,74 @@
+"""MicroLens-100K: pairs and titles as CSV, features as .npy, by the Westlake group."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recbole_llm.data.prepare.addresses import RawFile, raw_file
+from recbole_llm.data.prepare.download import Fetched
+from recbole_llm.data.prepare.interactions import InteractionLog
+from recbole_llm.data.prepare.lines import LineCount, for_each_row
+from recbole_llm.data.prepare.sources.base import Feature, Filters, ItemWriter, Source, npy_rows
+
+_FEATURES = ("image", "text", "video")
+
+
+class MicroLens(Source):
+    """Short videos of 100,000 users.
+
+    Args:
+        image_features: also fetch the published image, text and video features.
+    """
+
+    key: ClassVar[str] = "microlens"
+    inter_columns = ("timestamp",)
+    item_columns = {"title": "token_seq"}
+    text_columns = ("title",)
+    filters = Filters(k_core=5)
+
+    def __init__(self, image_features: bool = False) -> None:
+        self.image_features = image_features
+
+    def options(self) -> dict[str, Any]:
+        """Return whether features are asked for."""
+        return {"image_features": self.image_features}
+
+    def raw_files(self, folder: Path) -> list[RawFile]:
+        """Return pairs, titles and, if asked for, features."""
+        roles = ["pairs", "titles", *(_FEATURES if self.image_features else ())]
+        return [raw_file(self.key, role) for role in roles]
+
+    def read_interactions(
+        self, files: Mapping[str, Fetched], log: InteractionLog
+    ) -> dict[str, LineCount]:
+        """Read the pairs; their time is in milliseconds."""
+
+        def start(names: list[str]) -> Callable[[list[str]], None]:
+            user, item, time = (names.index(name) for name in ("user", "item", "timestamp"))
+            return lambda row: log.add(row[user], row[item], time=float(row[time]) / 1000)
+
+        path = files["pairs"].path
+        return {path.name: for_each_row(path, start)}
+
+    def read_items(
+        self, files: Mapping[str, Fetched], wanted: Mapping[str, int], write: ItemWriter
+    ) -> dict[str, LineCount]:
+        """Read the titles; a title may hold commas that are not quoted."""
+
+        def use(row: list[str]) -> None:
+            if row[0].strip() in wanted:
+                write(row[0].strip(), ",".join(row[1:]))
+
+        path = files["titles"].path
+        return {path.name: for_each_row(path, lambda names: use, has_header=False)}
+
+    def features(self, files: Mapping[str, Fetched]) -> dict[str, Feature]:
+        """Return the published features: row r is video r + 1."""
+        features = {}
+        for name in _FEATURES if self.image_features else ():
+            path = files[name].path
+            n_rows = len(np.load(path, mmap_mode="r", allow_pickle=False))
+            features[name] = npy_rows(path, [str(row + 1) for row in range(n_rows)])
+        return features

@@ -1,0 +1,118 @@
+"""A dataset folder of the MMRec toolbox: its split, its features, its maps of identifiers."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from recbole_llm.data.prepare.download import Fetched, local_file
+from recbole_llm.data.prepare.interactions import InteractionLog
+from recbole_llm.data.prepare.lines import LineCount, for_each_row
+from recbole_llm.data.prepare.sources.base import Feature, Filters, Source, npy_rows
+
+_FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
+_MAPS = {"userID": "u_id_mapping.csv", "itemID": "i_id_mapping.csv"}
+
+
+class MMRec(Source):
+    """``<x>.inter`` with ``userID itemID rating timestamp x_label``, and what lies beside it.
+
+    Args:
+        folder: where they are.
+
+    Raises:
+        ValueError: the folder does not hold exactly one ``.inter`` file.
+    """
+
+    key: ClassVar[str] = "mmrec"
+    is_split = True
+    filters = Filters(duplicates="all")
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        inter = sorted(folder.glob("*.inter"))
+        if len(inter) != 1:
+            found = ", ".join(path.name for path in inter) or "none"
+            raise ValueError(
+                f"{folder} must hold one .inter file of the MMRec toolbox, found {found}."
+            )
+        self.inter = inter[0]
+        with self.inter.open(encoding="utf-8") as file:
+            names = file.readline().split()
+        if not {"userID", "itemID", "x_label"} <= set(names):
+            raise ValueError(
+                f"{self.inter}: its header is {' '.join(names)[:200]!r}, expected the toolbox's: "
+                f"userID, itemID, x_label, and perhaps rating and timestamp, tab separated."
+            )
+        self.inter_columns = tuple(name for name in ("rating", "timestamp") if name in names)
+
+    @property
+    def dataset(self) -> str:
+        """The name of the ``.inter`` file."""
+        return self.inter.stem
+
+    def local_files(self) -> dict[str, Fetched]:
+        """Return interactions, and maps and features where they are there."""
+        files = {"inter": self.inter}
+        for role, name in {**_MAPS, **_FEATURES}.items():
+            if (self.folder / name).is_file():
+                files[role] = self.folder / name
+        return {role: local_file(role, path) for role, path in files.items()}
+
+    def read_interactions(
+        self, files: Mapping[str, Fetched], log: InteractionLog
+    ) -> dict[str, LineCount]:
+        """Read the interactions with their part; numbers become the original identifiers."""
+        users, items = (_read_map(files.get(column)) for column in _MAPS)
+
+        def start(names: list[str]) -> Callable[[list[str]], None]:
+            at = {name: place for place, name in enumerate(names)}
+
+            def use(row: list[str]) -> None:
+                part = int(row[at["x_label"]])
+                if part not in (0, 1, 2):
+                    raise ValueError(f"x_label is {part}, expected 0, 1 or 2")
+                user, item = row[at["userID"]], row[at["itemID"]]
+                numbers = {
+                    key: float(row[at[column]])
+                    for key, column in (("rating", "rating"), ("time", "timestamp"))
+                    if column in at
+                }
+                log.add(
+                    users[user] if users else user,
+                    items[item] if items else item,
+                    part=part,
+                    **numbers,
+                )
+
+            return use
+
+        return {self.inter.name: for_each_row(self.inter, start, separator="\t")}
+
+    def features(self, files: Mapping[str, Fetched]) -> dict[str, Feature]:
+        """Return the features: row r is the item with itemID r."""
+        items = _read_map(files.get("itemID"))
+        features: dict[str, Any] = {}
+        for name in _FEATURES:
+            if name in files:
+                path = files[name].path
+                n_rows = len(np.load(path, mmap_mode="r", allow_pickle=False))
+                numbers = [str(row) for row in range(n_rows)]
+                # a row without an item in the map is of none
+                tokens = [items.get(it, f"itemID {it}") for it in numbers] if items else numbers
+                features[name] = npy_rows(path, tokens)
+        return features
+
+
+def _read_map(file: Fetched | None) -> dict[str, str]:
+    """Return number to original identifier of a map (``original<TAB>number``), {} without one."""
+    originals: dict[str, str] = {}
+
+    def use(row: list[str]) -> None:
+        original, number = row
+        originals[str(int(number))] = original
+
+    if file is not None:
+        for_each_row(file.path, lambda names: use, separator="\t")
+    return originals
