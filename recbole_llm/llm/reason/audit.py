@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole_llm.data.modality import Items
+from recbole_llm.files import sha256_of
 from recbole_llm.llm.reason import prompts
-from recbole_llm.llm.reason.output import Folder, read_lines, sha256_of
+from recbole_llm.llm.reason.output import Folder, read_lines
 from recbole_llm.llm.reason.pipeline import full_texts, row_tokens
 from recbole_llm.llm.reason.store import AnswerStore, request_key
 

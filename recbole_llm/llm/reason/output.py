@@ -3,15 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm.data.profile import FEATURE_FILE, IDS_FILE, MARK, REPORT_FILE, file_name
+from recbole_llm.files import replacing
 
 
 class Folder:
@@ -83,18 +83,6 @@ def default_folder(parent: Path, identity: Mapping[str, Any], leaky: bool) -> Pa
     return parent / f"reason-{mark}{digest[:10]}"
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file under a temporary name; it takes its place only when it is whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with part.open("wb") as file:
-            yield file
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines."""
     with replacing(path) as file:
@@ -130,15 +118,3 @@ def write_features(path: Path, features: NDArray[np.float32]) -> None:
     """Write (rows, width) float32."""
     with replacing(path) as file:
         np.save(file, features, allow_pickle=False)
-
-
-def write_ids(path: Path, tokens: Iterable[str]) -> None:
-    """Write one token a line."""
-    with replacing(path) as file:
-        file.write("".join(f"{token}\n" for token in tokens).encode())
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

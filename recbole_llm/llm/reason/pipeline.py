@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from recbole_llm.data.atomic import text_columns
 from recbole_llm.data.history import UserHistory
 from recbole_llm.data.modality import Items, item_texts, listed_rows
+from recbole_llm.files import sha256_of, write_ids
 from recbole_llm.llm.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.llm.reason import prompts
 from recbole_llm.llm.reason.answer import Backend
@@ -40,9 +41,7 @@ from recbole_llm.llm.reason.output import (
     Folder,
     default_folder,
     read_lines,
-    sha256_of,
     write_features,
-    write_ids,
     write_lines,
 )
 from recbole_llm.llm.reason.settings import Settings
