@@ -1,7 +1,8 @@
 """How long, and in how much memory, does `recbole_llm prepare` read ten million reviews?
 
 Writes a gzip of lines like those of Amazon 2014 (skewed degrees), compares the command with plain
-pandas on a smaller sample, runs it in a process of its own, and prints seconds and peak memory.
+pandas on a smaller sample, runs it in a process of its own, and prints seconds and peak memory;
+then those of `recbole_llm split` and `recbole_llm inspect` on what it made.
 Needs about 3 GB of disk: python benchmarks/prepare/ten_million.py
 """
 
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,22 +51,32 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
     started = time.perf_counter()
     whole = write_raw(folder / "raw", *size)
     sample = folder / "sample"
-    write_raw(sample, *(count * arguments.sample // arguments.reviews for count in size))
+    write_raw(sample / "raw", *(count * arguments.sample // arguments.reviews for count in size))
     print(f"generated in {time.perf_counter() - started:.0f} s: {whole / 1e6:,.0f} MB of gzip")
     for k_core in arguments.k_core:
         compare(sample, k_core)
         print(f"k_core={k_core}: {arguments.sample:,} reviews of the same kind agree with pandas")
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
-    print("| reviews | k-core | wall, s | CPU, s | peak MiB | kept | load average |")
-    print("|---|---|---|---|---|---|---|")
+    print("| command | interactions | wall, s | CPU, s | peak MiB | load average |")
+    print("|---|---|---|---|---|---|")
     for k_core in arguments.k_core:
-        load = os.getloadavg()[0]
-        done = prepare(folder / "raw", folder / "data", k_core)
+        show(f"prepare, {k_core}-core", arguments.reviews, *prepared(folder, k_core))
         kept = json.loads((folder / "data/electronics/manifest.json").read_text())["steps"]["kept"]
-        print(
-            f"| {arguments.reviews:,} | {k_core} | {done['wall_s']:.0f} | {done['cpu_s']:.0f} | "
-            f"{done['peak_mib']:,.0f} | {kept:,} | {load:.1f} |"
-        )
+        print(f"| (kept) | {kept:,} | | | | |")
+    place = ["--dataset=electronics", f"--data_path={folder / 'data'}"]
+    show("split, global_time", kept, "split", *place, "--protocol=global_time", "--overwrite")
+    show("inspect", kept, "inspect", *place, f"--output={folder / 'inspect'}")
+
+
+def show(what: str, count: int, *words: str) -> None:
+    """Run one command of recbole_llm and print its row."""
+    load = os.getloadavg()[0]
+    cost = measure(words)
+    print(
+        f"| {what} | {count:,} | {cost['wall_s']:.0f} | {cost['cpu_s']:.0f} | "
+        f"{cost['peak_mib']:,.0f} | {load:.1f} |",
+        flush=True,
+    )
 
 
 def write_raw(folder: Path, n: int, n_users: int, n_items: int) -> int:
@@ -116,10 +128,15 @@ def draw(rng: np.random.Generator, n_ids: int, exponent: float) -> np.ndarray:
     return (rank.astype(np.int64) * 2_654_435_761) % n_ids  # popular ones are not neighbours
 
 
-def prepare(raw: Path, data_path: Path, k_core: int) -> dict[str, float]:
-    """Run the command; return its wall and CPU seconds and its peak resident memory."""
-    words = ["prepare", "amazon2014", f"--category={CATEGORY}", f"--raw_dir={raw}"]
-    words += [f"--data_path={data_path}", f"--k_core={k_core}", "--duplicates=first", "--overwrite"]
+def prepared(folder: Path, k_core: int) -> list[str]:
+    """Return the words of the command that prepares ``folder / "raw"``."""
+    words = ["prepare", "amazon2014", f"--category={CATEGORY}", f"--raw_dir={folder / 'raw'}"]
+    words += [f"--data_path={folder / 'data'}", f"--k_core={k_core}"]
+    return [*words, "--duplicates=first", "--overwrite"]
+
+
+def measure(words: Sequence[str]) -> dict[str, float]:
+    """Run a command of recbole_llm; return wall and CPU seconds and its peak resident memory."""
     started = time.perf_counter()
     process = psutil.Popen([sys.executable, "-c", COMMAND, *words], stdout=subprocess.DEVNULL)
     peak, cpu = 0, 0.0
@@ -143,12 +160,12 @@ def prepare(raw: Path, data_path: Path, k_core: int) -> dict[str, float]:
     return {"wall_s": wall_s, "cpu_s": cpu, "peak_mib": peak / 2**20}
 
 
-def compare(raw: Path, k_core: int) -> None:
+def compare(folder: Path, k_core: int) -> None:
     """Stop unless the command's interactions are those of plain pandas."""
-    prepare(raw, raw / "data", k_core)
-    found = pd.read_csv(raw / "data" / "electronics" / "electronics.inter", sep="\t")
+    measure(prepared(folder, k_core))
+    found = pd.read_csv(folder / "data" / "electronics" / "electronics.inter", sep="\t")
     columns = ["reviewerID", "asin", "overall", "unixReviewTime"]
-    with gzip.open(raw / REVIEWS, "rt") as file:
+    with gzip.open(folder / "raw" / REVIEWS, "rt") as file:
         lines = map(json.loads, file)
         frame = pd.DataFrame([[line[name] for name in columns] for line in lines], columns=columns)
     frame = frame.sort_values("unixReviewTime", kind="stable").drop_duplicates(columns[:2])
