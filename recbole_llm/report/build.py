@@ -112,13 +112,13 @@ def _figure(
     rows = [(row, cells.get(dataset, row)) for dataset in spec.datasets for row in spec.rows]
     runs = [(row.label, cell.runs[0].path) for row, cell in rows if cell.runs]
     if not runs:
-        return [], [f"Figure {stem.name}: no run."]
+        return [], [f"{stem.name}: no run."]
     labels, paths = zip(*runs, strict=True)
     n_users = figure.get("n_users", 500)
     try:
         files = plot_embeddings(paths, stem, n_users, labels=labels)
     except (FileNotFoundError, ValueError) as error:  # it needs the runs' checkpoints
-        return [], [f"Figure {stem.name}: not drawn. {error}"]
+        return [], [f"{stem.name}: not drawn. {error}"]
     return [path for path in files if path.suffix != ".csv"], []
 
 

@@ -27,13 +27,13 @@ def draw(
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    notes = [f"Figure {stem.name}: drawn on the {_part_name(figure)} split."]
+    notes = [f"{stem.name}: drawn on the {_part_name(figure)} split."]
     with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.color": "0.9"}):
         draw_kind = {"line": _lines, "heatmap": _heatmaps, "bars": _bars}[figure["kind"]]
         drawn, n_points = draw_kind(spec, cells, figure)
         if not n_points:
             plt.close(drawn)
-            return [], [f"Figure {stem.name}: no run."]
+            return [], [f"{stem.name}: no run."]
         drawn.tight_layout()
         files = [stem.with_suffix(suffix) for suffix in (".pdf", ".png")]
         for path in files:
@@ -42,7 +42,7 @@ def draw(
     wanted = len(spec.datasets) * len(spec.rows) * len(_points(spec, _axes_of(figure)))
     n_cells = n_points if figure["kind"] == "heatmap" else n_points // len(_metrics(figure))
     if n_cells < wanted:
-        notes.append(f"Figure {stem.name}: {wanted - n_cells} of {wanted} points have no run.")
+        notes.append(f"{stem.name}: {wanted - n_cells} of {wanted} points have no run.")
     return files, notes
 
 
@@ -171,7 +171,6 @@ def _bars(spec: Spec, cells: Cells, figure: dict[str, Any]) -> tuple[Any, int]:
         figsize=(3.4 * len(metrics) + 0.4, 2.6 * len(spec.datasets)),
         squeeze=False,
     )
-    hatches = ["", "///", "...", "xxx"]
     for i, dataset in enumerate(spec.datasets):
         for j, metric in enumerate(metrics):
             axis = axes[i, j]
@@ -186,10 +185,17 @@ def _bars(spec: Spec, cells: Cells, figure: dict[str, Any]) -> tuple[Any, int]:
                     yerr=stats[1],
                     color=str(0.85 - 0.3 * (at % 2)),
                     edgecolor="black",
-                    hatch=hatches[at % 2],
+                    hatch=["", "///"][at % 2],
                     capsize=3,
                 )
-            axis.set_xticks(range(len(spec.rows)), [row.label for row in spec.rows], rotation=30)
+            axis.set_xticks(
+                range(len(spec.rows)),
+                [row.label for row in spec.rows],
+                rotation=30,
+                ha="right",
+                rotation_mode="anchor",
+            )
+            axis.set_axisbelow(True)
             axis.set_title(dataset, fontsize=9)
             axis.set_ylabel(f"{short(metric)} ({_part_name(figure)})")
     return drawn, n_points

@@ -96,28 +96,28 @@ def to_html(page: Page) -> str:
     if page.notes:
         items = "".join(f"<li>{html.escape(note)}</li>" for note in page.notes)
         out.append(f'<ul class="notes">{items}</ul>')
-    cells: dict[str, list[Run]] = {}
+    cells: dict[str, tuple[str, list[Run]]] = {}
     for table in page.tables:
         out.append(_table(table, cells))
     for title, heads, rows in page.plain_tables:
         out.append(_plain_table(title, heads, rows))
     for path in page.figures:
         data = base64.b64encode(path.read_bytes()).decode()
-        name = html.escape(path.stem)
+        name = html.escape(path.stem.replace("-", " ").capitalize())
         out.append(
-            f'<h2>Figure {name}</h2><figure><img alt="{name}" src="data:image/png;base64,{data}">'
-            f"</figure>"
+            f'<h2>{name}</h2><figure><img alt="{name}" src="data:image/png;base64,{data}"></figure>'
         )
     out.append("<h2>Records</h2>")
-    for anchor, runs in cells.items():
+    for anchor, (label, runs) in cells.items():
         links = ", ".join(f'<a href="#{_anchor(run)}">{run.record.id}</a>' for run in runs)
-        out.append(f'<p id="{anchor}">The mean of {links}</p>')
+        where = html.escape(f"{label} on {runs[0].record.dataset}")
+        out.append(f'<p id="{anchor}">{where}: the mean of {links}</p>')
     out += [_record(run) for run in page.runs]
     out.append(f"<script>{_SCRIPT}</script></body></html>")
     return "\n".join(out) + "\n"
 
 
-def _table(table: Table, cells: dict[str, list[Run]]) -> str:
+def _table(table: Table, cells: dict[str, tuple[str, list[Run]]]) -> str:
     heads = ["model", *map(head, table.columns), "seeds", "trials"]
     out = [f"<h2>{html.escape(table.title)}</h2>" if table.title else ""]
     out.append('<div class="scroll"><table class="sortable"><thead><tr>')
@@ -144,7 +144,7 @@ def _table(table: Table, cells: dict[str, list[Run]]) -> str:
     return "\n".join(out)
 
 
-def _number(number: Number | None, line: Line, cells: dict[str, list[Run]]) -> str:
+def _number(number: Number | None, line: Line, cells: dict[str, tuple[str, list[Run]]]) -> str:
     text = html.escape(value_text(number, line.published))
     if number is None:
         return f'<td class="none" data-value="">{text}</td>'
@@ -154,7 +154,7 @@ def _number(number: Number | None, line: Line, cells: dict[str, list[Run]]) -> s
     anchor = _anchor(number.runs[0])
     if len(number.runs) > 1:
         anchor = "mean-" + "-".join(run.record.id[:19] for run in number.runs)
-        cells[anchor] = number.runs
+        cells[anchor] = (label_text(line), number.runs)
     return f'<td{kind} data-value="{number.mean}"><a href="#{anchor}">{text}</a></td>'
 
 

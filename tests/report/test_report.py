@@ -392,7 +392,7 @@ def test_figures_are_drawn_and_embedded(spec: Any) -> None:
 def test_figures_without_runs(spec: Any) -> None:
     report(spec(rows=[{"model": "BPR"}], compare=None, **GRID))
     assert not list(Path("reports/t").glob("*.png"))
-    assert "Figure figure-1: no run." in Path("reports/t/report.md").read_text()
+    assert "figure-1: no run." in Path("reports/t/report.md").read_text()
 
 
 def test_bars_and_cost(spec: Any) -> None:
