@@ -7,6 +7,7 @@ worker claims a waiting one, so any number of workers ends with exactly n result
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import optuna
@@ -70,10 +71,10 @@ class Queue:
                     load_if_exists=True,
                 )
             )
-            known = self.study.user_attrs.get("digest")
+            known = patiently(lambda: self.study.user_attrs.get("digest"))
             if known is None:
                 for key, value in {**(describe or {}), "digest": digest}.items():
-                    self.study.set_user_attr(key, value)
+                    patiently(partial(self.study.set_user_attr, key, value))
             elif known != digest:
                 raise ValueError(
                     f"study {name!r} was started with other settings, search space or sampler, and "
@@ -169,10 +170,12 @@ class Queue:
                 self.study.sampler = sampler(slot)
                 # Optuna keeps the study's trials from before; the sampler needs those of now.
                 self.study._thread_local.cached_all_trials = None
-                return Trial(self.study, trial_id)
+                return patiently(partial(Trial, self.study, trial_id))
         return None
 
     def _start(self, trial_id: int) -> bool:
+        # If the database goes away after it wrote and before it answered, the second call finds
+        # the trial running, and says no: without signs of life it is then taken for lost.
         return patiently(lambda: self.storage.set_trial_state_values(trial_id, TrialState.RUNNING))
 
     def _is_superseded(self, frozen: FrozenTrial, slot: int) -> bool:
@@ -186,27 +189,27 @@ class Queue:
         )
 
     def _drop(self, trial_id: int, key: str, text: str) -> None:
-        patiently(lambda: self.storage.set_trial_user_attr(trial_id, key, text))
-        patiently(lambda: self.storage.set_trial_state_values(trial_id, TrialState.FAIL))
+        with suppress(UpdateFinishedTrialError):  # by another, or by this call's unanswered try
+            patiently(lambda: self.storage.set_trial_user_attr(trial_id, key, text))
+            patiently(lambda: self.storage.set_trial_state_values(trial_id, TrialState.FAIL))
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> bool:
         """Finish a trial; False if it was given to another because this worker seemed dead."""
         values = None if value is None else [value]
         try:
             patiently(lambda: self.storage.set_trial_state_values(trial._trial_id, state, values))
-        except UpdateFinishedTrialError:
-            return False
+        except UpdateFinishedTrialError:  # here too: an unanswered try of this call is no other's
+            known = patiently(lambda: self.storage.get_trial(trial._trial_id))
+            return known.state == state and known.values == values
         return True
 
     def fail(self, trial: Trial, error: str) -> None:
         """Finish a trial that raised, with its error's text."""
-        with suppress(UpdateFinishedTrialError):
-            self._drop(trial._trial_id, "error", error)
+        self._drop(trial._trial_id, "error", error)
 
     def hand_back(self, trial: Trial) -> None:
         """Give up a trial that was interrupted: it is run again, and this try does not count."""
-        with suppress(UpdateFinishedTrialError):
-            self._drop(trial._trial_id, "interrupted", "by the user")
+        self._drop(trial._trial_id, "interrupted", "by the user")
 
     def best(self) -> FrozenTrial | None:
         """Return the best finished trial, or None; of equals the first slot's."""

@@ -116,5 +116,7 @@ def test_two_workers_and_a_server_that_goes_away(server: tuple[str, Control]) ->
     assert all(process.returncode == 0 for process in processes)
     assert sorted(done[0] + done[1]) == list(range(20)), "each once, by one of them"
     assert all(done), "both took part"
-    assert [t.state for t in queue.trials()] == [TrialState.COMPLETE] * 20
-    assert [t.value for t in queue.trials()] == [float(i) for i in range(20)]
+    results = [queue.slots()[i].trial for i in range(20)]
+    assert [t.state for t in results] == [TrialState.COMPLETE] * 20
+    assert [t.value for t in results] == [float(i) for i in range(20)]
+    assert queue.finished() and queue.n_done() == 20

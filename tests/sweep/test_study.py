@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from recbole_llm.sweep.sampler import build_pruner, build_sampler, plan
@@ -140,6 +141,38 @@ def test_a_database_that_is_away_for_a_while() -> None:
     assert patiently(call) == 7 and len(calls) == 3
     with pytest.raises(optuna.exceptions.StorageInternalError):
         patiently(lambda: patiently(_gone, 0.3), 0.0)
+
+
+def test_an_answer_that_is_lost_after_the_write_changes_nothing(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = open_queue(url, 2)
+    lost: list[str] = []
+
+    def lose_the_next_answer(name: str) -> None:
+        real = getattr(queue.storage, name)
+
+        def call(*arguments: Any) -> Any:
+            answer = real(*arguments)
+            if name not in lost:
+                lost.append(name)
+                raise StorageInternalError("the server closed the connection")
+            return answer
+
+        monkeypatch.setattr(queue.storage, name, call)
+
+    lose_the_next_answer("get_trial")
+    first = claim(queue)
+    assert first is not None and lost == ["get_trial"]
+    lose_the_next_answer("set_trial_state_values")
+    assert queue.tell(first, TrialState.COMPLETE, 0.5), "it is this worker's own result"
+    assert not queue.tell(first, TrialState.COMPLETE, 0.7), "this one came too late"
+    second = claim(queue)
+    lost.clear()
+    queue.fail(second, "ValueError: no")
+    assert "set_trial_state_values" in lost
+    assert queue.finished() and [t.value for t in queue.trials()] == [0.5, None]
+    assert queue.trials()[1].user_attrs["error"] == "ValueError: no"
 
 
 def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
