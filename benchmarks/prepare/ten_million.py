@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> None:
         kept = json.loads((folder / "data/electronics/manifest.json").read_text())["steps"]["kept"]
         print(f"| (kept) | {kept:,} | | | | |")
     place = ["--dataset=electronics", f"--data_path={folder / 'data'}"]
-    show("split, global_time", kept, "split", *place, "--protocol=global_time", "--overwrite")
+    show("split, global_time", kept, "split", *place, "--protocol=global_time")
     show("inspect", kept, "inspect", *place, f"--output={folder / 'inspect'}")
 
 
