@@ -33,7 +33,7 @@ demo: $(READY) ## all three stages of HeLLM on ml-100k, with a real language mod
 	$(BIN)/run_recbole --model=HeLLM --dataset=ml-100k --config_files=properties/quick.yaml
 
 test: $(READY) ## the test suite
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 test-slow: $(READY) ## the slow tests too
 	$(BIN)/pytest -m "not gpu"
