@@ -5,7 +5,6 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import re
 import resource
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from recbole.data.dataset.dataset import Dataset
 
-from recbole_llm.files import sha256_of
+from recbole_llm.files import replacing, sha256_of
 
 # Settings that are places on the machine of the run, and mean nothing elsewhere.
 _PLACES = ("cache_dir", "checkpoint_dir", "data_path", "runs_dir", "split_dir")
@@ -85,13 +84,8 @@ class RunRecord:
         """Write ``record.json`` into the run's folder, atomically, and return its path."""
         path = Path(self.folder) / "record.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        try:
-            partial.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
-            os.replace(partial, path)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            file.write(json.dumps(dataclasses.asdict(self), indent=1).encode())
         return path
 
     def shared(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_a_failed_write_keeps_the_old_record(work: Path, monkeypatch: pytest.Mon
     def replace(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "replace", replace)
+    monkeypatch.setattr("os.replace", replace)
     with pytest.raises(OSError, match="No space left"):
         record.save()
     assert path.read_text() == before and list(path.parent.iterdir()) == [path]

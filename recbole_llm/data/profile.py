@@ -1,6 +1,5 @@
 """Encoded user profiles, as ``recbole_llm reason`` writes them, aligned to RecBole's user ids."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -10,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from recbole_llm.files import sha256_of
 
 REPORT_FILE = "report.json"
 FEATURE_FILE = "user_profile_feat.npy"
@@ -84,8 +85,9 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
     if n_missing:
         message = "%s: %d of %d users have no profile and get zeros."
         logging.getLogger().warning(message, folder, n_missing, len(users) - 1)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return UserProfiles(torch.from_numpy(feature), n_missing, bool(report["leaky"]), sha256)
+    return UserProfiles(
+        torch.from_numpy(feature), n_missing, bool(report["leaky"]), sha256_of(path)
+    )
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from recbole_llm.files import sha256_of
 
 #: An answer may be this much longer than it was asked to be before it counts as over-long.
 WORDS_SLACK = 1.25
@@ -108,4 +109,4 @@ def trim(text: str, max_words: int) -> str:
 
 def image_digest(path: Path | None) -> str | None:
     """Return the sha256 of an image file's bytes."""
-    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    return None if path is None else sha256_of(path)
