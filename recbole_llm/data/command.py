@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from recbole_llm.frozen import FrozenSplit
+    from recbole_llm.splitting.frozen import FrozenSplit
 
 _PROTOCOLS = """\
 protocols:

@@ -12,9 +12,9 @@ import recbole_llm
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import inter_files
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.data.split import PROTOCOLS, SEEDED, TIMED, Index, SplitRows, split_rows
-from recbole_llm.frozen import PARTS, ROW_SETTINGS, FrozenSplit, write_frozen
 from recbole_llm.model import suggest
+from recbole_llm.splitting.frozen import PARTS, ROW_SETTINGS, FrozenSplit, write_frozen
+from recbole_llm.splitting.protocols import PROTOCOLS, SEEDED, TIMED, Index, SplitRows, split_rows
 
 
 def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any]) -> Config:

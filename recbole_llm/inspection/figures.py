@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.data.split import Index
 from recbole_llm.inspection.statistics import degrees, is_clock
 from recbole_llm.inspection.view import View
+from recbole_llm.splitting.protocols import Index
 
 _STYLES = {"users": ("-", "0.0"), "items": ("--", "0.45")}
 _BINS = 60

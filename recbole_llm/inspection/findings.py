@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from recbole_llm.data.split import Index
 from recbole_llm.inspection.view import View
+from recbole_llm.splitting.protocols import Index
 
 #: Examples that a finding shows.
 SHOWN = 5

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from recbole_llm.data.split import Index
 from recbole_llm.inspection.view import View
+from recbole_llm.splitting.protocols import Index
 
 # Unix seconds from 1990 to 2100; anything else is no clock that can be written as a date.
 _CLOCK = (6.3e8, 4.1e9)

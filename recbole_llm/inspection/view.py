@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import inter_files
 from recbole_llm.data.freeze import SourceDataset, data_config
-from recbole_llm.data.split import Index, split_rows
+from recbole_llm.splitting.protocols import Index, split_rows
 
 
 class View(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.data.split import grouped
+from recbole_llm.splitting.protocols import grouped
 
 Index = NDArray[np.int64]
 

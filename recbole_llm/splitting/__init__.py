@@ -1,0 +1,1 @@
+"""Splits of interactions: protocols on plain arrays, samples of sequences, frozen splits."""
