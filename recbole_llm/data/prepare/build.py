@@ -14,7 +14,6 @@ from filelock import FileLock, Timeout
 
 import recbole_llm
 from recbole_llm.data.prepare import files as output
-from recbole_llm.data.prepare.download import Fetched, fetch_all
 from recbole_llm.data.prepare.interactions import (
     DUPLICATES,
     InteractionLog,
@@ -26,6 +25,7 @@ from recbole_llm.data.prepare.interactions import (
 from recbole_llm.data.prepare.lines import LineCount
 from recbole_llm.data.prepare.sources import Filters, Source
 from recbole_llm.files import sha256_of
+from recbole_llm.net.download import Fetched, fetch_all
 
 MANIFEST = "manifest.json"
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from recbole_llm.files import replacing
 from recbole_llm.llm.images import BadImageError, open_image
-from recbole_llm.llm.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
+from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
 
 _CHUNK = 1 << 16
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from recbole_llm.llm.reason.answer import Answer, NoAnswer, Request
-from recbole_llm.llm.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
+from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
 
 
 class Transport(NamedTuple):

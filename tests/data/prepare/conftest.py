@@ -11,7 +11,7 @@ from file_server import FileServer
 from raw_files import Shop, events
 
 from recbole_llm.cli import main
-from recbole_llm.data.prepare import download
+from recbole_llm.net import download
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm.data.prepare.addresses import RawFile, dataset_name
-from recbole_llm.data.prepare.download import Fetched
 from recbole_llm.data.prepare.interactions import InteractionLog
 from recbole_llm.data.prepare.lines import LineCount
+from recbole_llm.net.download import Fetched
 
 #: Writes an item's cells, in the order of ``item_columns``; cells may be text, lists or numbers.
 ItemWriter = Callable[..., None]
