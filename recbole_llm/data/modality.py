@@ -346,7 +346,7 @@ def _words(cell: str, separator: str) -> list[str]:
 
 def _encode_cached(texts: list[str], encoder: str, config: Config) -> Feature:
     """Encode texts, or read them from the cache that a key of all inputs names."""
-    from recbole_llm.llm.text import encode_texts, encoder_version
+    from recbole_llm.encoders.text import encode_texts, encoder_version
 
     key = [texts, encoder, encoder_version(encoder)]
     key.append(importlib.metadata.version("sentence-transformers"))

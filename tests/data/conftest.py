@@ -80,6 +80,6 @@ def fake_encoder(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         calls.append(texts)
         return np.array([[len(t), t.count("a") + 1] for t in texts], dtype=np.float32)
 
-    monkeypatch.setattr("recbole_llm.llm.text.encode_texts", encode)
-    monkeypatch.setattr("recbole_llm.llm.text.encoder_version", lambda encoder: "1")
+    monkeypatch.setattr("recbole_llm.encoders.text.encode_texts", encode)
+    monkeypatch.setattr("recbole_llm.encoders.text.encoder_version", lambda encoder: "1")
     return calls

@@ -220,7 +220,7 @@ def test_text_cache_hits_until_a_text_changes(folder, fake_encoder):
 def test_text_cache_depends_on_the_encoders_version(folder, fake_encoder, monkeypatch):
     folder.write_items(ROWS)
     load_modality("text", {"text": "title"}, folder.items())
-    monkeypatch.setattr("recbole_llm.llm.text.encoder_version", lambda encoder: "2")
+    monkeypatch.setattr("recbole_llm.encoders.text.encoder_version", lambda encoder: "2")
     load_modality("text", {"text": "title"}, folder.items())
     assert len(fake_encoder) == 2
 

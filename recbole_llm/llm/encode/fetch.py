@@ -23,8 +23,8 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from recbole_llm.encoders.images import BadImageError, open_image
 from recbole_llm.files import replacing
-from recbole_llm.llm.images import BadImageError, open_image
 from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
 
 _CHUNK = 1 << 16

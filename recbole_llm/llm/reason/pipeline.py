@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from recbole_llm.data.atomic import text_columns
 from recbole_llm.data.history import UserHistory
 from recbole_llm.data.modality import Items, item_texts, listed_rows
+from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.files import sha256_of, write_ids
-from recbole_llm.llm.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.llm.reason import prompts
 from recbole_llm.llm.reason.answer import Backend
 from recbole_llm.llm.reason.asking import Outcome, Policy, Question, Usage, ask_all
@@ -219,7 +219,7 @@ class Reasoner:
 
     def _encode(self, texts: Sequence[str | None]) -> NDArray[np.float32]:
         """Return (n, width) float32, zero where there is no text."""
-        from recbole_llm.llm.text import encode_texts
+        from recbole_llm.encoders.text import encode_texts
 
         distinct = sorted({text for text in texts if text})
         if not distinct:

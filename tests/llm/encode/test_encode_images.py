@@ -11,7 +11,7 @@ from PIL import Image
 from shop import ITEMS, picture
 from transformers import AutoImageProcessor, AutoModel
 
-from recbole_llm.llm.images import BadImageError, read_image
+from recbole_llm.encoders.images import BadImageError, read_image
 
 
 @pytest.fixture

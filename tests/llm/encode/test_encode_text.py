@@ -9,8 +9,8 @@ import pytest
 from shop import ITEMS, wait_until
 
 import recbole_llm
-from recbole_llm.llm.encode import sentences
-from recbole_llm.llm.text import load_encoder
+from recbole_llm.encoders import sentences
+from recbole_llm.encoders.text import load_encoder
 
 pytestmark = pytest.mark.llm
 SHOE = "Red shoe 1, Acme"

@@ -4,8 +4,8 @@ import huggingface_hub
 import numpy as np
 import pytest
 
-from recbole_llm.llm import text
-from recbole_llm.llm.text import encode_texts, encoder_version
+from recbole_llm.encoders import text
+from recbole_llm.encoders.text import encode_texts, encoder_version
 
 
 @pytest.mark.llm

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.llm.hub import find_snapshot
+from recbole_llm.encoders.hub import find_snapshot
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -1,0 +1,1 @@
+"""Frozen encoders of text and images, and where their weights are found."""
