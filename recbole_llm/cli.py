@@ -204,7 +204,7 @@ _COMMANDS = {
     ),
     "encode": (
         "make feature files of the items' text or images",
-        "recbole_llm.llm.encode.command:encode",
+        "recbole_llm.features.command:encode",
     ),
     "split": (
         "freeze a split into files with hashes, that runs and tables name",

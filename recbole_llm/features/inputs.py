@@ -13,9 +13,9 @@ from tqdm import tqdm
 from recbole_llm.data.atomic import read_item_columns
 from recbole_llm.data.modality import Items, item_texts
 from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
+from recbole_llm.features.fetch import ImageCache
+from recbole_llm.features.settings import Settings
 from recbole_llm.files import sha256_of
-from recbole_llm.llm.encode.fetch import ImageCache
-from recbole_llm.llm.encode.settings import Settings
 
 
 class Inputs(NamedTuple):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recbole_llm.llm.encode.partial import PartialFeatures
+from recbole_llm.features.partial import PartialFeatures
 
 
 @pytest.fixture

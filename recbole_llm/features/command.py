@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recbole_llm.llm.encode.pipeline import Encoded
+    from recbole_llm.features.pipeline import Encoded
 
 #: Any model will do: of the settings only those of the data are read.
 MODEL = "BPR"
@@ -65,9 +65,9 @@ def encode(argv: Sequence[str]) -> int:
 
         from recbole_llm.cli import parse_settings
         from recbole_llm.config import Config
-        from recbole_llm.llm.encode.pipeline import encode as encode_items
-        from recbole_llm.llm.encode.pipeline import output_path
-        from recbole_llm.llm.encode.settings import Settings
+        from recbole_llm.features.pipeline import encode as encode_items
+        from recbole_llm.features.pipeline import output_path
+        from recbole_llm.features.settings import Settings
 
         settings = Settings(**options)
         given = parse_settings(rest)

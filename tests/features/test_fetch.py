@@ -8,7 +8,7 @@ import pytest
 from image_server import drip, drop_midway, hang_up, say, status
 from shop import ITEMS, png
 
-from recbole_llm.llm.encode.fetch import ImageCache, Transport
+from recbole_llm.features.fetch import ImageCache, Transport
 
 QUICK = {"timeout_s": 0.4, "backoff_s": 0.01, "retries": 2, "concurrency": 4}
 PAGE = b"<html><body>Please log in</body></html>"

@@ -27,10 +27,10 @@ from recbole_llm.data.atomic import interaction_items, text_columns
 from recbole_llm.data.modality import Items, listed_rows
 from recbole_llm.encoders.sentences import SentenceEncoder
 from recbole_llm.encoders.vision import ImageEncoder
+from recbole_llm.features.inputs import Inputs, folder_inputs, text_inputs, url_inputs
+from recbole_llm.features.partial import PartialFeatures, difference
+from recbole_llm.features.settings import TEXT_ENCODER, Settings
 from recbole_llm.files import replacing, sha256_of, write_ids
-from recbole_llm.llm.encode.inputs import Inputs, folder_inputs, text_inputs, url_inputs
-from recbole_llm.llm.encode.partial import PartialFeatures, difference
-from recbole_llm.llm.encode.settings import TEXT_ENCODER, Settings
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_llm.llm.encode.fetch import Transport
+from recbole_llm.features.fetch import Transport
 
 MODALITIES = ("text", "image")
 POOLINGS = ("auto", "projected", "pooler", "cls", "mean")
