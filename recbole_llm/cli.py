@@ -220,11 +220,11 @@ _COMMANDS = {
     ),
     "reason": (
         "describe images and write preference profiles (MLLMRec)",
-        "recbole_llm.llm.reason.command:reason",
+        "recbole_llm.profiles.command:reason",
     ),
     "audit": (
         "prove that profiles were written from training interactions only",
-        "recbole_llm.llm.reason.command:audit",
+        "recbole_llm.profiles.command:audit",
     ),
     "sweep": (
         "tune and train all that a spec names; the same command on other machines helps",

@@ -6,8 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_llm.llm.reason.answer import Decoding
-from recbole_llm.llm.reason.openai_client import Transport
+from recbole_llm.profiles.answer import Decoding
+from recbole_llm.profiles.openai_client import Transport
 
 STAGES = ("images", "profiles", "encode")
 BACKENDS = ("transformers", "openai")

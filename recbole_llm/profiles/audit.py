@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recbole_llm.data.modality import Items
 from recbole_llm.files import sha256_of
-from recbole_llm.llm.reason import prompts
-from recbole_llm.llm.reason.output import Folder, read_lines
-from recbole_llm.llm.reason.pipeline import full_texts, row_tokens
-from recbole_llm.llm.reason.store import AnswerStore, request_key
+from recbole_llm.profiles import prompts
+from recbole_llm.profiles.output import Folder, read_lines
+from recbole_llm.profiles.pipeline import full_texts, row_tokens
+from recbole_llm.profiles.store import AnswerStore, request_key
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config

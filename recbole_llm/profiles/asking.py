@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from recbole_llm.llm.reason.answer import (
+from recbole_llm.profiles.answer import (
     Answer,
     Backend,
     Decoding,
@@ -20,7 +20,7 @@ from recbole_llm.llm.reason.answer import (
     image_digest,
     trim,
 )
-from recbole_llm.llm.reason.store import AnswerStore, request_key
+from recbole_llm.profiles.store import AnswerStore, request_key
 
 
 class Question(NamedTuple):

@@ -3,8 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from recbole_llm.llm.reason.answer import Answer, flaw, trim
-from recbole_llm.llm.reason.prompts import (
+from recbole_llm.profiles.answer import Answer, flaw, trim
+from recbole_llm.profiles.prompts import (
     cut_to_tokens,
     item_description,
     load_image_prompt,

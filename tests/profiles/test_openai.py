@@ -7,9 +7,9 @@ import time
 import pytest
 from server import Server, drop, hang, malformed, say, status, unexpected
 
-from recbole_llm.llm.reason.answer import Answer, Decoding, NoAnswer, Request
-from recbole_llm.llm.reason.openai_client import OpenAIBackend, Transport
 from recbole_llm.net.retry import RateLimiter, retry_after
+from recbole_llm.profiles.answer import Answer, Decoding, NoAnswer, Request
+from recbole_llm.profiles.openai_client import OpenAIBackend, Transport
 
 
 def requests(n):

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from recbole_llm.llm.reason.answer import Answer, NoAnswer, Request
 from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
+from recbole_llm.profiles.answer import Answer, NoAnswer, Request
 
 
 class Transport(NamedTuple):

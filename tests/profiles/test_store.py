@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llm.llm.reason.answer import Answer, Decoding
-from recbole_llm.llm.reason.store import AnswerStore, request_key
+from recbole_llm.profiles.answer import Answer, Decoding
+from recbole_llm.profiles.store import AnswerStore, request_key
 
 REQUEST = {
     "prompt": "p",
@@ -77,8 +77,8 @@ def test_concurrent_writers(tmp_path):
 def test_killed_writer_leaves_whole_answers(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from recbole_llm.llm.reason.store import AnswerStore\n"
-        "from recbole_llm.llm.reason.answer import Answer\n"
+        "from recbole_llm.profiles.store import AnswerStore\n"
+        "from recbole_llm.profiles.answer import Answer\n"
         "store = AnswerStore(Path(sys.argv[1]))\n"
         "for n in range(10**6):\n"
         "    store.put({'prompt': str(n)}, Answer('x' * 20000))\n"

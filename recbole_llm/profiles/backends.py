@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from recbole_llm.llm.reason.answer import Backend
-from recbole_llm.llm.reason.settings import EMBEDDED, Settings
+from recbole_llm.profiles.answer import Backend
+from recbole_llm.profiles.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
@@ -24,7 +24,7 @@ def build_backend(settings: Settings, config: Config, sees_images: bool = False)
     """
     name = settings.image_model if sees_images else settings.model_name
     if settings.backend == "openai":
-        from recbole_llm.llm.reason.openai_client import OpenAIBackend
+        from recbole_llm.profiles.openai_client import OpenAIBackend
 
         assert settings.model_name is not None
         return OpenAIBackend(
@@ -34,7 +34,7 @@ def build_backend(settings: Settings, config: Config, sees_images: bool = False)
             revision=settings.revision,
             transport=settings.transport,
         )
-    from recbole_llm.llm.reason.local_client import LocalBackend
+    from recbole_llm.profiles.local_client import LocalBackend
 
     return LocalBackend(
         name or EMBEDDED,

@@ -33,19 +33,19 @@ from recbole_llm.data.history import UserHistory
 from recbole_llm.data.modality import Items, item_texts, listed_rows
 from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.files import sha256_of, write_ids
-from recbole_llm.llm.reason import prompts
-from recbole_llm.llm.reason.answer import Backend
-from recbole_llm.llm.reason.asking import Outcome, Policy, Question, Usage, ask_all
-from recbole_llm.llm.reason.backends import build_backend
-from recbole_llm.llm.reason.output import (
+from recbole_llm.profiles import prompts
+from recbole_llm.profiles.answer import Backend
+from recbole_llm.profiles.asking import Outcome, Policy, Question, Usage, ask_all
+from recbole_llm.profiles.backends import build_backend
+from recbole_llm.profiles.output import (
     Folder,
     default_folder,
     read_lines,
     write_features,
     write_lines,
 )
-from recbole_llm.llm.reason.settings import Settings
-from recbole_llm.llm.reason.store import FILE_NAME, AnswerStore
+from recbole_llm.profiles.settings import Settings
+from recbole_llm.profiles.store import FILE_NAME, AnswerStore
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
@@ -252,7 +252,7 @@ class Reasoner:
     def _item_texts(self) -> dict[str, str]:
         """Return each item's multimodal description, cut to ``max_item_tokens`` (built once)."""
         if not hasattr(self, "_texts"):
-            from recbole_llm.llm.reason.local_client import load_tokenizer
+            from recbole_llm.profiles.local_client import load_tokenizer
 
             tokenizer = load_tokenizer(
                 self.settings.tokenizer_name,

@@ -22,7 +22,7 @@ from transformers import (
 
 from recbole_llm.llm.backbone import DTYPES
 from recbole_llm.llm.model_files import ModelFiles, find_model
-from recbole_llm.llm.reason.answer import Answer, Decoding, Request
+from recbole_llm.profiles.answer import Answer, Decoding, Request
 
 
 def load_tokenizer(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_llm.llm.reason.settings import EMBEDDED, OLLAMA, Settings
+from recbole_llm.profiles.settings import EMBEDDED, OLLAMA, Settings
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
@@ -64,7 +64,7 @@ def reason(argv: Sequence[str]) -> int:
     options = vars(arguments)
     settings = Settings(**{k: v for k, v in options.items() if k in (*_OPTIONS, "leaky")})
     given = _given(rest)
-    from recbole_llm.llm.reason.pipeline import Reasoner
+    from recbole_llm.profiles.pipeline import Reasoner
     from recbole_llm.record import describe_data
 
     logging.basicConfig(level=logging.WARNING)
@@ -114,8 +114,8 @@ def audit(argv: Sequence[str]) -> int:
     parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
     parser.add_argument("--profiles", help="folder that `reason` wrote; default: the only one")
     arguments, rest = parser.parse_known_args(argv)
-    from recbole_llm.llm.reason.audit import audit as audit_folder
-    from recbole_llm.llm.reason.output import Folder
+    from recbole_llm.profiles.audit import audit as audit_folder
+    from recbole_llm.profiles.output import Folder
 
     given = _given(rest)
     logging.basicConfig(level=logging.WARNING)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recbole_llm.llm.reason.answer import Answer
+from recbole_llm.profiles.answer import Answer
 
 FILE_NAME = "reason.sqlite"
 _SCHEMA = """
