@@ -200,7 +200,7 @@ _COMMANDS = {
     "run": ("the same as run_recbole", "recbole_llm.cli:_run_command"),
     "prepare": (
         "build a dataset from its public source, or from files of your own",
-        "recbole_llm.data.prepare.command:prepare",
+        "recbole_llm.prepare.command:prepare",
     ),
     "encode": (
         "make feature files of the items' text or images",

@@ -17,8 +17,8 @@ from filelock import FileLock
 from tqdm import tqdm
 
 import recbole_llm
-from recbole_llm.data.prepare.addresses import RawFile
 from recbole_llm.files import replacing
+from recbole_llm.prepare.addresses import RawFile
 
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT_S = 60.0  # without a byte

@@ -14,8 +14,8 @@ from file_server import (
     status,
 )
 
-from recbole_llm.data.prepare.addresses import ADDRESSES, RawFile
 from recbole_llm.net import download
+from recbole_llm.prepare.addresses import ADDRESSES, RawFile
 
 CONTENT = bytes(range(256)) * 400
 FILE = RawFile("data", "https://official.example/some/path/data.bin", "data.bin")

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.data.prepare.addresses import RawFile, dataset_name
-from recbole_llm.data.prepare.interactions import InteractionLog
-from recbole_llm.data.prepare.lines import LineCount
 from recbole_llm.net.download import Fetched
+from recbole_llm.prepare.addresses import RawFile, dataset_name
+from recbole_llm.prepare.interactions import InteractionLog
+from recbole_llm.prepare.lines import LineCount
 
 #: Writes an item's cells, in the order of ``item_columns``; cells may be text, lists or numbers.
 ItemWriter = Callable[..., None]

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.data.prepare.addresses import RawFile, raw_file
-from recbole_llm.data.prepare.interactions import InteractionLog
-from recbole_llm.data.prepare.lines import LineCount, for_each_line, parse_json
-from recbole_llm.data.prepare.sources.base import Feature, Filters, ItemWriter, Source
 from recbole_llm.net.download import Fetched
+from recbole_llm.prepare.addresses import RawFile, raw_file
+from recbole_llm.prepare.interactions import InteractionLog
+from recbole_llm.prepare.lines import LineCount, for_each_line, parse_json
+from recbole_llm.prepare.sources.base import Feature, Filters, ItemWriter, Source
 
 _IMAGE_WIDTH = 4096
 _RECORD = 10 + 4 * _IMAGE_WIDTH  # bytes: the ASIN, then little-endian float32

@@ -14,7 +14,10 @@ from filelock import FileLock, Timeout
 
 import recbole_llm
 from recbole_llm.data.prepare import files as output
-from recbole_llm.data.prepare.interactions import (
+from recbole_llm.data.prepare.sources import Filters, Source
+from recbole_llm.files import sha256_of
+from recbole_llm.net.download import Fetched, fetch_all
+from recbole_llm.prepare.interactions import (
     DUPLICATES,
     InteractionLog,
     Interactions,
@@ -22,10 +25,7 @@ from recbole_llm.data.prepare.interactions import (
     k_core_mask,
     time_order,
 )
-from recbole_llm.data.prepare.lines import LineCount
-from recbole_llm.data.prepare.sources import Filters, Source
-from recbole_llm.files import sha256_of
-from recbole_llm.net.download import Fetched, fetch_all
+from recbole_llm.prepare.lines import LineCount
 
 MANIFEST = "manifest.json"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from file_server import FileServer
 
-from recbole_llm.data.prepare.addresses import ADDRESSES
+from recbole_llm.prepare.addresses import ADDRESSES
 
 Event = tuple[str, str, float, int]  # user, item, rating, Unix seconds
 

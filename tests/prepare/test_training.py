@@ -11,7 +11,7 @@ from raw_files import Shop, events
 from recbole_llm.cli import run_recbole
 from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
-from recbole_llm.data.prepare import command
+from recbole_llm.prepare import command
 
 QUIET = ["--epochs=1", "--show_progress=false", "--state=ERROR", "--torch_threads=1"]
 

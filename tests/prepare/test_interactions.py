@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.data.prepare.build import _filter
-from recbole_llm.data.prepare.interactions import (
+from recbole_llm.data.prepare.sources import Filters
+from recbole_llm.prepare.build import _filter
+from recbole_llm.prepare.interactions import (
     InteractionLog,
     duplicate_mask,
     k_core_mask,
     time_order,
 )
-from recbole_llm.data.prepare.sources import Filters
 
 ROWS = st.lists(
     st.tuples(

@@ -6,10 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recbole_llm.data.prepare.interactions import InteractionLog
-from recbole_llm.data.prepare.lines import LineCount, for_each_row
-from recbole_llm.data.prepare.sources.base import Feature, Filters, Source, npy_rows
 from recbole_llm.net.download import Fetched, local_file
+from recbole_llm.prepare.interactions import InteractionLog
+from recbole_llm.prepare.lines import LineCount, for_each_row
+from recbole_llm.prepare.sources.base import Feature, Filters, Source, npy_rows
 
 _FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
 _MAPS = {"userID": "u_id_mapping.csv", "itemID": "i_id_mapping.csv"}

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from raw_files import events, npy, tarred, zipped
 
-from recbole_llm.data.prepare.addresses import ADDRESSES
+from recbole_llm.prepare.addresses import ADDRESSES
 
 YELP = {
     "review": "yelp_academic_dataset_review.json",

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from recbole_llm.data.prepare.addresses import RawFile, raw_file
-from recbole_llm.data.prepare.interactions import InteractionLog
-from recbole_llm.data.prepare.lines import LineCount, find_member, for_each_line, for_each_row
-from recbole_llm.data.prepare.sources.base import ItemWriter, Source
 from recbole_llm.net.download import Fetched
+from recbole_llm.prepare.addresses import RawFile, raw_file
+from recbole_llm.prepare.interactions import InteractionLog
+from recbole_llm.prepare.lines import LineCount, find_member, for_each_line, for_each_row
+from recbole_llm.prepare.sources.base import ItemWriter, Source
 
 _GENRES_100K = (
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "

@@ -8,7 +8,7 @@ import yaml
 from file_server import FileServer
 from raw_files import asin, events, gz_lines, image_records, metadata_2014, reviews
 
-from recbole_llm.data.prepare.addresses import ADDRESSES
+from recbole_llm.prepare.addresses import ADDRESSES
 
 
 def test_reviews_become_interactions_by_user_and_time(prepare, shop):

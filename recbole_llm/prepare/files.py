@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recbole_llm.data.prepare.interactions import Interactions
-from recbole_llm.data.prepare.lines import LineCount
 from recbole_llm.data.prepare.sources import Source
-from recbole_llm.data.prepare.sources.base import Feature
 from recbole_llm.net.download import Fetched
+from recbole_llm.prepare.interactions import Interactions
+from recbole_llm.prepare.lines import LineCount
+from recbole_llm.prepare.sources.base import Feature
 
 PARTS = ("train", "valid", "test")
 _ROWS = 100_000  # written at a time

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from recbole_llm.data.prepare.interactions import InteractionLog
-from recbole_llm.data.prepare.lines import LineCount, for_each_row, read_header
-from recbole_llm.data.prepare.sources.base import ItemWriter, Source
 from recbole_llm.net.download import Fetched, local_file
+from recbole_llm.prepare.interactions import InteractionLog
+from recbole_llm.prepare.lines import LineCount, for_each_row, read_header
+from recbole_llm.prepare.sources.base import ItemWriter, Source
 
 
 class Table(Source):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_llm.data.prepare.addresses import VARIANTS
+from recbole_llm.prepare.addresses import VARIANTS
 
 _HELP = {
     "amazon2014": "reviews and metadata of a category, 5-core; the papers' Baby, Sports, ...",
@@ -24,8 +24,8 @@ _HELP = {
 def prepare(argv: Sequence[str]) -> int:
     """Build a dataset's folder from a source; exit status as ``run_recbole``."""
     arguments = _parser().parse_args(argv)
-    from recbole_llm.data.prepare.build import prepare as build
-    from recbole_llm.data.prepare.published import comparison
+    from recbole_llm.prepare.build import prepare as build
+    from recbole_llm.prepare.published import comparison
 
     source = _source(arguments)
     try:
