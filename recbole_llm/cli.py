@@ -267,7 +267,7 @@ def _verify(argv: list[str]) -> int:
     parser.add_argument("--data_path", help="where the data is now, if it has moved")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
-    from recbole_llm.verify import verify
+    from recbole_llm.runs.verify import verify
 
     report = verify(arguments.run, arguments.data_path)
     print(report.text)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.record import RunRecord
-from recbole_llm.reload import LoadedRun, load_run
+from recbole_llm.runs.reload import LoadedRun, load_run
 
 Points = NDArray[np.float64]
 _GRID = 100

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from recbole_llm.cli import main
 from recbole_llm.config import Config
 from recbole_llm.quick_start import load_split
-from recbole_llm.reload import load_run
+from recbole_llm.runs.reload import load_run
+from recbole_llm.runs.verify import verify
 from recbole_llm.splitting.frozen import MANIFEST, PARTS, read_frozen
 from recbole_llm.splitting.protocols import PROTOCOLS, TIMED, split_rows
 from recbole_llm.splitting.samples import cut_samples
 from recbole_llm.trainer.cold import cold_metrics
 from recbole_llm.trainer.staged import stage_config
-from recbole_llm.verify import verify
 
 ROWS = st.lists(
     st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 30)), min_size=12, max_size=60

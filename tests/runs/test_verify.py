@@ -11,7 +11,7 @@ import pytest
 
 from recbole_llm.cli import main
 from recbole_llm.record import RunRecord
-from recbole_llm.verify import _METRICS, verify
+from recbole_llm.runs.verify import _METRICS, verify
 
 Train = Callable[..., RunRecord]
 ALL = ["Recall", "NDCG", "Hit", "MRR", "Precision"]

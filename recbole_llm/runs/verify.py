@@ -10,7 +10,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole_llm.config import Config
 from recbole_llm.quick_start import load_split
 from recbole_llm.record import RunRecord, describe_data
-from recbole_llm.reload import settings_of
+from recbole_llm.runs.reload import settings_of
 
 # Records keep metrics rounded to ``metric_decimal_place`` digits.
 _ROUNDING = 0.5
