@@ -18,9 +18,9 @@ if TYPE_CHECKING:
         load_adapter_state,
         save_adapter,
     )
-    from recbole_llm.llm.prefix import GraphPrefix, last_hidden, prefix_cache
     from recbole_llm.llm.prompt import build_inputs, load_prompt, tokenize_prompt
     from recbole_llm.llm.reader import NodeReader
+    from recbole_llm.model.hellm.prefix import GraphPrefix, last_hidden, prefix_cache
 
 _MODULE_OF = {
     "Backbone": "backbone",

@@ -147,7 +147,7 @@ def checkpoint_layers(model: nn.Module) -> None:
     that grows would grow twice. The prefix cache does not grow (see ``prefix.py``), so running a
     layer twice is safe and the prefix can stay.
     """
-    from recbole_llm.llm.prefix import decoder_layers
+    from recbole_llm.model.hellm.prefix import decoder_layers
 
     for layer in decoder_layers(model):
         layer.forward = partial(_checkpointed, layer.forward)

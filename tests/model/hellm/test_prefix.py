@@ -21,7 +21,7 @@ from transformers.models.auto import AutoModel
 
 from recbole_llm.llm import GraphPrefix, add_lora, input_scales, last_hidden, prefix_cache
 from recbole_llm.llm.backbone import checkpoint_layers
-from recbole_llm.llm.prefix import decoder_layers
+from recbole_llm.model.hellm.prefix import decoder_layers
 
 HIDDEN, N_LAYERS, N_HEADS, N_KV, HEAD_DIM, N_PREFIX = 32, 2, 4, 2, 8, 3
 SIZES = {

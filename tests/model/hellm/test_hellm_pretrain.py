@@ -19,7 +19,7 @@ from dense import (
     weights,
 )
 
-from recbole_llm.model import hellm_pretrain
+from recbole_llm.model.hellm.hellm import pretrain
 
 SETTINGS = {
     "embedding_size": 6,

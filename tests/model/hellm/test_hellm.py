@@ -8,7 +8,7 @@ from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
 from recbole_llm.llm import load_adapter, load_backbone
-from recbole_llm.model.hellm import HeLLM
+from recbole_llm.model.hellm.hellm import HeLLM
 from recbole_llm.quick_start import build_loaders, load_split
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.trainer import HarnessTrainer
