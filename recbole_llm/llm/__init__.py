@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recbole_llm.llm.backbone import Backbone, load_backbone
-    from recbole_llm.llm.contrast import KeyQueue, MomentumWeights
-    from recbole_llm.llm.hop_prompt import assemble, load_hop_prompts
     from recbole_llm.llm.lora import (
         adapter_state,
         add_lora,
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
         save_adapter,
     )
     from recbole_llm.llm.prompt import build_inputs, load_prompt, tokenize_prompt
-    from recbole_llm.llm.reader import NodeReader
+    from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights
+    from recbole_llm.model.galrec.galrec.hop_prompt import assemble, load_hop_prompts
+    from recbole_llm.model.galrec.reader import NodeReader
     from recbole_llm.model.hellm.prefix import GraphPrefix, last_hidden, prefix_cache
 
 _MODULE_OF = {
