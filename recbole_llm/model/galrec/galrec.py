@@ -45,9 +45,9 @@ from recbole_llm.llm import (
     load_hop_prompts,
     save_adapter,
 )
+from recbole_llm.llm.recommender import FrozenTrunkRecommender, unit_variance
 from recbole_llm.model import StageSpec
 from recbole_llm.model.layer import user_mean_matrix
-from recbole_llm.model.trunk import FrozenTrunkRecommender, unit_variance
 
 _STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
 _EXTERNAL = (*_STAGES, "text")

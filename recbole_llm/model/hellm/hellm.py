@@ -29,8 +29,8 @@ from recbole_llm.llm import (
     save_adapter,
     tokenize_prompt,
 )
+from recbole_llm.llm.recommender import FrozenTrunkRecommender, unit_variance
 from recbole_llm.model import StageSpec
-from recbole_llm.model.trunk import FrozenTrunkRecommender, unit_variance
 
 _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")
