@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recbole_llm.record import RunRecord
 
-__version__ = "0.1.0"
+from recbole_llm.version import __version__
+
+__all__ = ["__version__", "run"]
 
 
 def run(model: str, dataset: str, **overrides: Any) -> "RunRecord":

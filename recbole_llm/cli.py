@@ -10,6 +10,8 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from recbole_llm.version import __version__
+
 if TYPE_CHECKING:
     from recbole_llm.record import RunRecord
 
@@ -74,9 +76,7 @@ def _run_command(argv: list[str]) -> int:
         print(_RUN_HELP, end="")
         return 0
     if "--version" in argv:
-        import recbole_llm
-
-        print(f"recbole-llm {recbole_llm.__version__}")
+        print(f"recbole-llm {__version__}")
         return 0
     settings = parse_settings(argv)
     if settings.pop("list-models", False):
@@ -124,7 +124,7 @@ def parse_settings(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def _list_models() -> int:
-    from recbole_llm.model import MODELS, recbole_models
+    from recbole_llm.registry import MODELS, recbole_models
 
     print("Ours:\n  " + "\n  ".join(sorted(MODELS)))
     print("RecBole's:\n  " + "\n  ".join(sorted(set(recbole_models()) - set(MODELS))))

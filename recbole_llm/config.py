@@ -16,7 +16,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
-from recbole_llm.model import get_model_class, suggest
+from recbole_llm.registry import get_model_class, suggest
 from recbole_llm.splitting.frozen import read_frozen
 from recbole_llm.yaml_io import find_config_file, properties_dir, read_yaml, read_yaml_beside
 

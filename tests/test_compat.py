@@ -23,7 +23,7 @@ import json, sys
 import torch
 import recbole_llm.config
 import recbole_llm.quick_start
-from recbole_llm.model import get_model_class
+from recbole_llm.registry import get_model_class
 anomaly = [torch.is_anomaly_enabled()]
 for model in ("SASRec", "SINE"):
     get_model_class(model)

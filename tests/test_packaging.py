@@ -17,7 +17,7 @@ import json
 import recbole_llm, recbole_llm.cli, recbole_llm.quick_start
 from recbole_llm.config import Config
 from recbole_llm.yaml_io import find_config_file, properties_dir
-from recbole_llm.model import MODELS
+from recbole_llm.registry import MODELS
 for model in MODELS:
     Config(model, "ml-100k")
 print(json.dumps({

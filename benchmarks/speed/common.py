@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.quick_start import Split, load_split
+from recbole_llm.data.loading import Split, load_split
 
 ROOT = Path(__file__).resolve().parents[2]
 _PACKAGES = ("recbole-llm", "recbole", "torch", "numpy", "scipy", "pandas")

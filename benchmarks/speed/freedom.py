@@ -26,7 +26,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset
+from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.model.freedom import share_weights
 
 TARGET = 4.0

@@ -26,7 +26,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 from torch import Tensor, nn
 
-from recbole_llm.quick_start import Split, build_loaders
+from recbole_llm.data.loading import Split, build_loaders
 from recbole_llm.trainer.trainer import build_trainer
 
 THEIRS, OURS = "RecBole", "recbole-llm"

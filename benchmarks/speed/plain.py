@@ -28,8 +28,8 @@ from recbole.utils import init_seed
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset
-from recbole_llm.quick_start import Split, build_loaders
+from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.data.loading import Split, build_loaders
 from recbole_llm.trainer.trainer import build_trainer
 
 THEIRS, OURS = "plain", "recbole-llm"

@@ -22,8 +22,8 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 from torch import nn
 
-from recbole_llm.data import UserHistory
-from recbole_llm.quick_start import Split, build_loaders
+from recbole_llm.data.history import UserHistory
+from recbole_llm.data.loading import Split, build_loaders
 from recbole_llm.trainer.trainer import build_trainer
 
 THEIRS, QUIET, OURS = "RecBole", "RecBole without anomaly detection", "recbole-llm"

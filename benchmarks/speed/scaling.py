@@ -36,7 +36,7 @@ from common import (
 )
 from recbole.utils import init_seed
 
-from recbole_llm.quick_start import build_loaders
+from recbole_llm.data.loading import build_loaders
 from recbole_llm.trainer.trainer import build_trainer
 
 SETTINGS: dict[str, dict[str, Any]] = {

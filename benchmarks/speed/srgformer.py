@@ -32,7 +32,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset
+from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.model.srgformer import SRGFormer
 
 TARGET = 3.0

@@ -16,7 +16,8 @@ import torch
 from common import Report, markdown, memory_now, parse_arguments, reset_peak
 from torch import Tensor, nn
 
-from recbole_llm.llm import NodeReader, load_backbone
+from recbole_llm.llm.backbone import load_backbone
+from recbole_llm.model.galrec.reader import NodeReader
 
 N_TOKENS = 41_893  # users and items
 DIM = 64  # width of the external embeddings

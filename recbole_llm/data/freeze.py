@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from recbole.utils import FeatureType
 
-import recbole_llm
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import inter_files
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.model import suggest
+from recbole_llm.registry import suggest
 from recbole_llm.splitting.frozen import PARTS, ROW_SETTINGS, FrozenSplit, write_frozen
 from recbole_llm.splitting.protocols import PROTOCOLS, SEEDED, TIMED, Index, SplitRows, split_rows
+from recbole_llm.version import __version__
 
 
 def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any]) -> Config:
@@ -104,7 +104,7 @@ def freeze(
         "dataset": config["dataset"],
         "protocol": protocol,
         "seed": seed,
-        "version": recbole_llm.__version__,
+        "version": __version__,
         "settings": {key: config.to_dict().get(key) for key in ROW_SETTINGS},
         "options": {
             "unseen_users": split.facts["unseen_users"],

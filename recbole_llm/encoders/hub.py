@@ -1,6 +1,8 @@
 """Hugging Face ids: their files on this machine, fetched only where they are not there yet."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,3 +47,19 @@ def find_snapshot(name: str, revision: str | None = None) -> Snapshot:
     except HFValidationError as error:
         raise FileNotFoundError(f"{name!r} is no Hugging Face id: {error}") from error
     return Snapshot(Path(folder), Path(folder).name)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers' loading report and progress bars."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recbole_llm.encoders.hub import find_snapshot
+from recbole_llm.encoders.hub import find_snapshot, quiet
 from recbole_llm.encoders.text import ALIASES, encoder_version, load_encoder, unit_vectors
-from recbole_llm.llm.model_files import quiet
 
 
 class SentenceEncoder:

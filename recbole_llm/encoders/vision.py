@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_llm.encoders.hub import find_snapshot
+from recbole_llm.encoders.hub import find_snapshot, quiet
 from recbole_llm.encoders.images import BadImageError, read_image
 from recbole_llm.encoders.text import encoder_version
-from recbole_llm.llm.model_files import quiet
 
 _CLASS_TOKEN = re.compile(r"(?:^|[._])(?:cls_token|class_token|class_embedding)$")
 

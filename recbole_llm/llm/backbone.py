@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from recbole_llm.llm.model_files import find_model, quiet
+from recbole_llm.encoders.hub import quiet
+from recbole_llm.llm.model_files import find_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -147,7 +148,7 @@ def checkpoint_layers(model: nn.Module) -> None:
     that grows would grow twice. The prefix cache does not grow (see ``prefix.py``), so running a
     layer twice is safe and the prefix can stay.
     """
-    from recbole_llm.model.hellm.prefix import decoder_layers
+    from recbole_llm.llm.decoder import decoder_layers
 
     for layer in decoder_layers(model):
         layer.forward = partial(_checkpointed, layer.forward)

@@ -16,12 +16,12 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from recbole_llm.encoders.hub import quiet
 from recbole_llm.files import sha256_of
 
 logger = logging.getLogger(__name__)
@@ -213,19 +213,3 @@ def _hub_commit(path: str, revision: str | None) -> str | None:
             f"be fetched from Hugging Face: {error}"
         ) from error
     return Path(config_file).parent.name if config_file else None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' loading report and progress bars."""
-    from transformers.utils import logging as hf_logging
-
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bars:
-            hf_logging.enable_progress_bar()

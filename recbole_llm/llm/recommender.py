@@ -9,7 +9,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 
 from recbole_llm.config import Config
-from recbole_llm.llm import Backbone, add_lora, load_backbone
+from recbole_llm.llm.backbone import Backbone, load_backbone
+from recbole_llm.llm.lora import add_lora
 
 if TYPE_CHECKING:
     from peft import PeftModel

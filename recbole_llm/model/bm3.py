@@ -14,10 +14,11 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset
-from recbole_llm.model.content import FrozenFeatures
-from recbole_llm.model.layer import DotProductRecommender, propagate_mean, rows, training_adjacency
+from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import l2_loss
+from recbole_llm.model.modality_graph import FrozenFeatures
+from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 
 
 class BM3(DotProductRecommender):

@@ -15,16 +15,17 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset
-from recbole_llm.model.content import FrozenFeatures, ModalityPropagation, learned_hyperedges
-from recbole_llm.model.layer import (
-    DotProductRecommender,
+from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.model.base import DotProductRecommender
+from recbole_llm.model.hyperedges import learned_hyperedges
+from recbole_llm.model.loss import Factored, bpr_loss, cross_modal_loss, l2_loss
+from recbole_llm.model.modality_graph import FrozenFeatures, ModalityPropagation
+from recbole_llm.model.propagation import (
     interaction_operator,
     propagate_mean,
     rows,
     training_adjacency,
 )
-from recbole_llm.model.loss import Factored, bpr_loss, cross_modal_loss, l2_loss
 
 
 class LGMRec(DotProductRecommender):

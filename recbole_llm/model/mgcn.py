@@ -14,17 +14,12 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset
+from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph import norm_interactions
-from recbole_llm.model.content import FrozenFeatures, item_graph_operator
-from recbole_llm.model.layer import (
-    DotProductRecommender,
-    Operator,
-    propagate_mean,
-    rows,
-    training_adjacency,
-)
+from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
+from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator
+from recbole_llm.model.propagation import Operator, propagate_mean, rows, training_adjacency
 
 
 class MGCN(DotProductRecommender):

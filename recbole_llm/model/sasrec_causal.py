@@ -11,8 +11,7 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from recbole.utils import InputType, ModelType
 from torch import Tensor
 
-from recbole_llm.data import WindowLoader
-from recbole_llm.data.loader import TARGET_SEQ
+from recbole_llm.data.loader import TARGET_SEQ, WindowLoader
 from recbole_llm.model.loss import full_softmax_loss
 
 

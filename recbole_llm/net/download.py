@@ -16,9 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 from filelock import FileLock
 from tqdm import tqdm
 
-import recbole_llm
 from recbole_llm.files import replacing
-from recbole_llm.prepare.addresses import RawFile
+from recbole_llm.version import __version__
 
 _BLOCK = 1 << 20  # bytes
 _TIMEOUT_S = 60.0  # without a byte
@@ -26,6 +25,22 @@ _BACKOFF_S = 1.0  # before the second attempt; doubled each time
 _LONGEST_WAIT_S = 60.0
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # HTTP errors that may pass
 _MAGIC = {".gz": b"\x1f\x8b", ".zip": b"PK", ".npy": b"\x93NUMPY"}
+
+
+class RawFile(NamedTuple):
+    """A file of a source.
+
+    Attributes:
+        role: what it is, such as ``reviews``.
+        address: where it is published, or the page with the form that comes before it.
+        file_name: its name at the source, and in the folder of raw files.
+        by_hand: it cannot be fetched without a person, who accepts a licence at the address.
+    """
+
+    role: str
+    address: str
+    file_name: str
+    by_hand: bool = False
 
 
 class Fetched(NamedTuple):
@@ -216,7 +231,7 @@ def _attempt(url: str, part: Path, suffix: str) -> None:
     have = part.stat().st_size if part.exists() and state.get("url") == url else 0
     if have and have == state.get("size"):
         return
-    headers = {"User-Agent": f"recbole-llm/{recbole_llm.__version__}"}
+    headers = {"User-Agent": f"recbole-llm/{__version__}"}
     if have:
         headers["Range"] = f"bytes={have}-"
         if state.get("version"):

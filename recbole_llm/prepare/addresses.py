@@ -1,6 +1,6 @@
 """Where raw files come from: the sources' official addresses, and nowhere else."""
 
-from typing import NamedTuple
+from recbole_llm.net.download import RawFile
 
 _SNAP = "https://snap.stanford.edu/data/amazon/productGraph"
 _MCAULEY = "https://mcauleylab.ucsd.edu/public_datasets/data"
@@ -66,22 +66,6 @@ _PAPER_NAMES = {
     "Clothing_Shoes_and_Jewelry": "clothing",
     "Toys_and_Games": "toys",
 }
-
-
-class RawFile(NamedTuple):
-    """A file of a source.
-
-    Attributes:
-        role: what it is, such as ``reviews``.
-        address: where it is published, or the page with the form that comes before it.
-        file_name: its name at the source, and in the folder of raw files.
-        by_hand: it cannot be fetched without a person, who accepts a licence at the address.
-    """
-
-    role: str
-    address: str
-    file_name: str
-    by_hand: bool = False
 
 
 def raw_file(source: str, role: str, variant: str = "") -> RawFile:

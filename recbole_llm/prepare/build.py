@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-import recbole_llm
 from recbole_llm.data.prepare import files as output
 from recbole_llm.data.prepare.sources import Filters, Source
 from recbole_llm.files import sha256_of
@@ -26,6 +25,7 @@ from recbole_llm.prepare.interactions import (
     time_order,
 )
 from recbole_llm.prepare.lines import LineCount
+from recbole_llm.version import __version__
 
 MANIFEST = "manifest.json"
 
@@ -167,7 +167,7 @@ def _build(
         )
     output.write_settings(part, source, {file.removesuffix("_feat.npy"): file for file in features})
     manifest = {
-        "package": f"recbole-llm {recbole_llm.__version__}",
+        "package": f"recbole-llm {__version__}",
         "dataset": name,
         "source": source.key,
         "options": source.options(),

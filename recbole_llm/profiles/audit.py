@@ -18,7 +18,7 @@ from recbole_llm.profiles.store import AnswerStore, request_key
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
-    from recbole_llm.quick_start import Split
+    from recbole_llm.data.loading import Split
 
 SHOWN = 5  # offenders printed of each kind
 

@@ -13,7 +13,7 @@ from recbole_llm.profiles.settings import EMBEDDED, OLLAMA, Settings
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
-    from recbole_llm.quick_start import Split
+    from recbole_llm.data.loading import Split
 
 #: Whose settings (above all the protocol) the data is split by.
 MODEL = "MLLMRec"
@@ -178,7 +178,7 @@ def _config(dataset: str, given: Mapping[str, Any]) -> Config:
 
 
 def _split(dataset: str, given: Mapping[str, Any]) -> tuple[Config, Split]:
-    from recbole_llm.quick_start import load_split
+    from recbole_llm.data.loading import load_split
 
     config = _config(dataset, given)
     return config, load_split(config)

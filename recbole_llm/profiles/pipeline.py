@@ -49,7 +49,7 @@ from recbole_llm.profiles.store import FILE_NAME, AnswerStore
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
-    from recbole_llm.quick_start import Split
+    from recbole_llm.data.loading import Split
 
 _PACKAGES = ("recbole-llm", "transformers", "torch", "openai", "sentence-transformers")
 

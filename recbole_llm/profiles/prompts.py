@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from recbole_llm.llm.prompt import PLACEHOLDER, load_prompt
+from recbole_llm.llm.prompt_files import PLACEHOLDER, load_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

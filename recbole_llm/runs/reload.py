@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from recbole_llm.config import VOLATILE_KEYS, Config
-from recbole_llm.quick_start import Split, load_split
+from recbole_llm.data.loading import Split, load_split
 from recbole_llm.record import RunRecord, describe_data
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.staged import read_stages

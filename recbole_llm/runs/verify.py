@@ -8,7 +8,7 @@ import numpy as np
 from recbole.data.dataset import Dataset, SequentialDataset
 
 from recbole_llm.config import Config
-from recbole_llm.quick_start import load_split
+from recbole_llm.data.loading import load_split
 from recbole_llm.record import RunRecord, describe_data
 from recbole_llm.runs.reload import settings_of
 

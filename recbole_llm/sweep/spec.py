@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_llm.model import suggest as suggest_name
+from recbole_llm.registry import suggest as suggest_name
 from recbole_llm.sweep.space import Space, Value, parse_space, product
 from recbole_llm.yaml_io import read_yaml
 

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from recbole.data.dataset.dataset import Dataset
 
-from recbole_llm.data import FullRankLoader
-from recbole_llm.data.loader import interaction_pairs
+from recbole_llm.data.loader import FullRankLoader, interaction_pairs
 from recbole_llm.trainer.harness import HarnessMixin
 
 Metrics = dict[str, float]

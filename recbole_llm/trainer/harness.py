@@ -16,7 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from recbole_llm.config import Config
-from recbole_llm.data import FullRankLoader
+from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.trainer.checkpoint import (
     load_checkpoint,
     random_state,

@@ -1,10 +1,8 @@
 """Models that need other models trained first: each stage's output is cached and reused."""
 
 import hashlib
-import inspect
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,11 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-import recbole_llm
 from recbole_llm.config import VOLATILE_KEYS, Config
-from recbole_llm.model import StageSpec
 from recbole_llm.record import RunRecord, Stage
+from recbole_llm.registry import StageSpec
 from recbole_llm.trainer.checkpoint import load_checkpoint, save_checkpoint
+from recbole_llm.trainer.source import imported_files
+from recbole_llm.trainer.trainer import build_trainer
+from recbole_llm.version import __version__
 
 StageOutput = dict[str, Tensor]
 
@@ -129,12 +129,8 @@ def _read_output(path: Path) -> dict[str, Any] | None:
 
 def _cache_key(config: Config, data_key: Mapping[str, Any]) -> str:
     settings = {k: v for k, v in config.to_dict().items() if k not in VOLATILE_KEYS}
-    text = json.dumps([settings, data_key, recbole_llm.__version__], sort_keys=True)
+    text = json.dumps([settings, data_key, __version__], sort_keys=True)
     digest = hashlib.sha256(text.encode())
-    module = sys.modules[config.model_class.__module__]
-    package = Path(inspect.getfile(recbole_llm)).parent
-    code = [Path(inspect.getfile(module)), *sorted((package / "graph").glob("*.py"))]
-    for path in [*code, package / "model" / "loss.py", package / "model" / "layer.py"]:
-        if path.exists():
-            digest.update(path.read_bytes())
+    for path in imported_files(config.model_class.__module__, build_trainer.__module__):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

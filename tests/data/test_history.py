@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.data import MultimodalDataset, UserHistory
+from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.data.history import UserHistory
 
 
 def history(*users: list[int]) -> UserHistory:

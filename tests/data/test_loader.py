@@ -6,14 +6,9 @@ import torch
 from recbole.data.dataloader.general_dataloader import FullSortEvalDataLoader
 from recbole.data.utils import create_samplers
 
-from recbole_llm.data import (
-    FullRankLoader,
-    MultimodalDataset,
-    MultimodalSequentialDataset,
-    PrefixLoader,
-    UserHistory,
-    WindowLoader,
-)
+from recbole_llm.data.dataset import MultimodalDataset, MultimodalSequentialDataset
+from recbole_llm.data.history import UserHistory
+from recbole_llm.data.loader import FullRankLoader, PrefixLoader, WindowLoader
 
 
 class FakeDataset:

@@ -19,8 +19,11 @@ from transformers import (
     T5Config,
 )
 
-from recbole_llm.llm import add_lora, backbone, last_hidden, load_backbone, prefix_cache
-from recbole_llm.llm.backbone import backbone_shape
+from recbole_llm.llm import backbone
+from recbole_llm.llm.backbone import backbone_shape, load_backbone
+from recbole_llm.llm.decoder import last_hidden
+from recbole_llm.llm.lora import add_lora
+from recbole_llm.model.hellm.prefix import prefix_cache
 
 CACHE = Path(__file__).parents[2] / "saved" / "cache"  # the real model is converted there once
 SIZES = {

@@ -5,10 +5,10 @@ from safetensors.torch import load_file
 from transformers import GPT2Config, LlamaConfig, LlamaModel
 from transformers.models.auto import AutoModel
 
-from recbole_llm.llm import (
+from recbole_llm.llm.decoder import last_hidden
+from recbole_llm.llm.lora import (
     adapter_state,
     add_lora,
-    last_hidden,
     load_adapter,
     load_adapter_state,
     save_adapter,

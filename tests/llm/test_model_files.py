@@ -8,7 +8,8 @@ import torch
 from transformers import AutoModel
 
 from recbole_llm.files import sha256_of
-from recbole_llm.llm import load_backbone, model_files
+from recbole_llm.llm import model_files
+from recbole_llm.llm.backbone import load_backbone
 
 
 def hidden(model):

@@ -11,7 +11,8 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.quick_start import Loaders, Split, fit, load_split
+from recbole_llm.data.loading import Loaders, Split, load_split
+from recbole_llm.quick_start import fit
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.staged import stage_config
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_llm.config import Config
-from recbole_llm.model import MODELS, get_model_class
+from recbole_llm.registry import MODELS, get_model_class
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.yaml_io import properties_dir, read_yaml
 

@@ -15,7 +15,8 @@ from file_server import (
 )
 
 from recbole_llm.net import download
-from recbole_llm.prepare.addresses import ADDRESSES, RawFile
+from recbole_llm.net.download import RawFile
+from recbole_llm.prepare.addresses import ADDRESSES
 
 CONTENT = bytes(range(256)) * 400
 FILE = RawFile("data", "https://official.example/some/path/data.bin", "data.bin")

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from recbole_llm.data.prepare.sources import Filters
+
 from recbole_llm.prepare.build import _filter
 from recbole_llm.prepare.interactions import (
     InteractionLog,

@@ -28,7 +28,7 @@ from recbole_llm.cli import main
 from recbole_llm.profiles.answer import Decoding, Request
 from recbole_llm.profiles.local_client import LocalBackend, SeededSampling, load_tokenizer
 
-CACHE = Path(__file__).parents[3] / "saved" / "cache"  # the real model is converted there once
+CACHE = Path(__file__).parents[2] / "saved" / "cache"  # the real model is converted there once
 PROMPTS = ["likes", "Item number one green thing and another", "two things", "x y z"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.quick_start import build_loaders
+from recbole_llm.data.loading import build_loaders
 from recbole_llm.record import RunRecord
 from recbole_llm.report.embeddings import angle_density, plot_embeddings, user_maps
 from recbole_llm.runs.reload import load_run

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recbole_llm.cli import main
 from recbole_llm.config import Config
-from recbole_llm.quick_start import load_split
+from recbole_llm.data.loading import load_split
 from recbole_llm.runs.reload import load_run
 from recbole_llm.runs.verify import verify
 from recbole_llm.splitting.frozen import MANIFEST, PARTS, read_frozen
@@ -272,7 +272,7 @@ def test_models_live_with_users_and_items_that_training_has_not_seen(
 
 
 def test_cold_metrics_by_hand(frozen_path):
-    from recbole_llm.quick_start import build_loaders
+    from recbole_llm.data.loading import build_loaders
     from recbole_llm.trainer.trainer import build_trainer
 
     config = _config("BPR", frozen_path, split="cold_items-2020", topk=[5], valid_metric="Recall@5")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recbole_llm.config import Config
-from recbole_llm.model import MODELS, recbole_models
+from recbole_llm.registry import MODELS, recbole_models
 from recbole_llm.report.table import published_folder, read_published
 from recbole_llm.sweep.spec import load_spec
 from recbole_llm.yaml_io import read_yaml

@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 
 from recbole_llm import quick_start
 from recbole_llm.cli import main
-from recbole_llm.quick_start import Hooks, Loaders
+from recbole_llm.data.loading import Loaders
+from recbole_llm.quick_start import Hooks
 from recbole_llm.record import RunRecord
 from recbole_llm.sweep.driver import sweep
 

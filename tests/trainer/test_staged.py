@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from recbole_llm.config import Config
-from recbole_llm.model import StageSpec
 from recbole_llm.record import RunRecord, Stage, new_record
+from recbole_llm.registry import StageSpec
 from recbole_llm.trainer import staged
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.harness import HarnessMixin
@@ -23,7 +23,7 @@ DATA = {"files": {"x.inter": "1"}, "split": "2"}
 CODE = """
 import torch
 from recbole.model.general_recommender.bpr import BPR
-from recbole_llm.model import StageSpec
+from recbole_llm.registry import StageSpec
 
 FIRST = StageSpec("staged_models:Inner", keys=("embedding_size",))
 

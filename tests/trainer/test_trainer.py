@@ -14,7 +14,8 @@ from recbole.utils import early_stopping
 from torch import nn
 
 from recbole_llm.config import Config
-from recbole_llm.quick_start import build_loaders, fit, load_split
+from recbole_llm.data.loading import build_loaders, load_split
+from recbole_llm.quick_start import fit
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.trainer import HarnessTrainer, build_trainer
 

@@ -35,19 +35,16 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset, PrefixLoader
+from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.data.loader import PrefixLoader
 from recbole_llm.graph import NeighbourTable, edge_priority, spmm
-from recbole_llm.llm import (
-    KeyQueue,
-    MomentumWeights,
-    NodeReader,
-    assemble,
-    load_hop_prompts,
-    save_adapter,
-)
+from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.recommender import FrozenTrunkRecommender, unit_variance
-from recbole_llm.model import StageSpec
-from recbole_llm.model.layer import user_mean_matrix
+from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights
+from recbole_llm.model.galrec.hop_prompt import assemble, load_hop_prompts
+from recbole_llm.model.galrec.reader import NodeReader
+from recbole_llm.model.propagation import user_mean_matrix
+from recbole_llm.registry import StageSpec
 
 _STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
 _EXTERNAL = (*_STAGES, "text")

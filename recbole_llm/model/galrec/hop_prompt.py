@@ -7,7 +7,6 @@ and items follow the words (see ``reader``).
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+from recbole_llm.llm.prompt_files import find_prompt
+from recbole_llm.yaml_io import read_yaml
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -42,9 +44,7 @@ def load_hop_prompts(
         FileNotFoundError: there is no such file; lists those there are.
         ValueError: a template is missing, unknown, or does not name each hop up to its own once.
     """
-    from recbole_llm.yaml_io import read_yaml
-
-    path = _find(name_or_path)
+    path = find_prompt(name_or_path, ".yaml")
     templates = read_yaml(path)
     names = {f"{side}_{hop}": (side, hop) for side in SIDES for hop in range(MAX_HOPS + 1)}
     odd = sorted(names.keys() ^ templates.keys())
@@ -57,27 +57,6 @@ def load_hop_prompts(
     for name, (side, hop) in names.items():
         found[side, hop] = _pieces(f"{path}, {name}", str(templates[name]), hop, tokenizer, add_eos)
     return found
-
-
-def _find(name_or_path: str | Path) -> Path:
-    from recbole_llm.yaml_io import properties_dir
-
-    path = Path(name_or_path)
-    if path.suffix or len(path.parts) > 1:
-        if not path.is_file():
-            raise FileNotFoundError(f"prompt file {path} does not exist.")
-        return path
-    folder = properties_dir() / "prompts"
-    path = folder / f"{name_or_path}.yaml"
-    if not path.is_file():
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
-        near = difflib.get_close_matches(str(name_or_path), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise FileNotFoundError(
-            f"unknown prompts {str(name_or_path)!r}.{hint} Known: {', '.join(known)}; or give the "
-            f"path of a YAML file."
-        )
-    return path
 
 
 def _pieces(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_llm.model.hellm.prefix import last_hidden
+from recbole_llm.llm.decoder import last_hidden
 
 
 class Reading(NamedTuple):

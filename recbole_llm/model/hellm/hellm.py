@@ -18,19 +18,15 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
-from recbole_llm.data import MultimodalDataset, PrefixLoader
-from recbole_llm.llm import (
-    GraphPrefix,
-    build_inputs,
-    input_scales,
-    last_hidden,
-    load_prompt,
-    prefix_cache,
-    save_adapter,
-    tokenize_prompt,
-)
+from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.data.loader import PrefixLoader
+from recbole_llm.llm.decoder import last_hidden
+from recbole_llm.llm.lora import save_adapter
+from recbole_llm.llm.prompt_files import load_prompt
 from recbole_llm.llm.recommender import FrozenTrunkRecommender, unit_variance
-from recbole_llm.model import StageSpec
+from recbole_llm.model.hellm.prefix import GraphPrefix, input_scales, prefix_cache
+from recbole_llm.model.hellm.prompt import build_inputs, tokenize_prompt
+from recbole_llm.registry import StageSpec
 
 _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.net.download import Fetched
-from recbole_llm.prepare.addresses import RawFile, raw_file
+from recbole_llm.net.download import Fetched, RawFile
+from recbole_llm.prepare.addresses import raw_file
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, for_each_line, parse_json
 from recbole_llm.prepare.sources.base import Feature, Filters, ItemWriter, Source

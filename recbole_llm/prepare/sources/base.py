@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.net.download import Fetched
-from recbole_llm.prepare.addresses import RawFile, dataset_name
+from recbole_llm.net.download import Fetched, RawFile
+from recbole_llm.prepare.addresses import dataset_name
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recbole_llm.net.download import Fetched
-from recbole_llm.prepare.addresses import RawFile, raw_file
+from recbole_llm.net.download import Fetched, RawFile
+from recbole_llm.prepare.addresses import raw_file
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, for_each_row
 from recbole_llm.prepare.sources.base import Feature, Filters, ItemWriter, Source, npy_rows

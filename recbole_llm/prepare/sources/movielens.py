@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from recbole_llm.net.download import Fetched
-from recbole_llm.prepare.addresses import RawFile, raw_file
+from recbole_llm.net.download import Fetched, RawFile
+from recbole_llm.prepare.addresses import raw_file
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, find_member, for_each_line, for_each_row
 from recbole_llm.prepare.sources.base import ItemWriter, Source

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
-from recbole_llm.net.download import Fetched
-from recbole_llm.prepare.addresses import YELP_PAGE, RawFile
+from recbole_llm.net.download import Fetched, RawFile
+from recbole_llm.prepare.addresses import YELP_PAGE
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, find_member, for_each_line, parse_json
 from recbole_llm.prepare.sources.base import Filters, ItemWriter, Source

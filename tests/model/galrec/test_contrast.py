@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from recbole_llm.llm import KeyQueue, MomentumWeights, add_lora, load_backbone
+from recbole_llm.llm.backbone import load_backbone
+from recbole_llm.llm.lora import add_lora
+from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights
 
 
 def unit(rows):

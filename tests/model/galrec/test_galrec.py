@@ -9,9 +9,10 @@ from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
 from recbole_llm.config import Config
-from recbole_llm.llm import load_adapter, load_backbone
+from recbole_llm.data.loading import load_split
+from recbole_llm.llm.backbone import load_backbone
+from recbole_llm.llm.lora import load_adapter
 from recbole_llm.model.galrec.galrec import PAIRS, GALRec
-from recbole_llm.quick_start import load_split
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.trainer import HarnessTrainer
 

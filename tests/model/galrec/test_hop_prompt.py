@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recbole_llm.llm import assemble, load_backbone, load_hop_prompts
+from recbole_llm.llm.backbone import load_backbone
+from recbole_llm.model.galrec.hop_prompt import assemble, load_hop_prompts
 
 KEYS = [(side, hop) for side in ("user", "item") for hop in range(4)]
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
-from recbole_llm.llm import NodeReader, add_lora, load_backbone
+from recbole_llm.llm.backbone import load_backbone
+from recbole_llm.llm.lora import add_lora
+from recbole_llm.model.galrec.reader import NodeReader
 
 N_USERS, N_ITEMS, WIDTH = 6, 9, 5
-CACHE = Path(__file__).parents[2] / "saved" / "cache"
+CACHE = Path(__file__).parents[3] / "saved" / "cache"
 
 
 def tables(n_users=N_USERS, n_items=N_ITEMS, width=WIDTH):

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
-from recbole_llm.llm import load_adapter, load_backbone
+from recbole_llm.data.loading import build_loaders, load_split
+from recbole_llm.llm.backbone import load_backbone
+from recbole_llm.llm.lora import load_adapter
 from recbole_llm.model.hellm.hellm import HeLLM
-from recbole_llm.quick_start import build_loaders, load_split
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.trainer import HarnessTrainer
 
@@ -109,7 +110,7 @@ def test_a_padded_batch_scores_as_one_by_one(make, use_graph_prefix):
 
 @pytest.mark.llm
 def test_a_padded_batch_scores_as_one_by_one_on_the_embedded_model(make):
-    cache = Path(__file__).parents[2] / "saved" / "cache"
+    cache = Path(__file__).parents[3] / "saved" / "cache"
     made = make(llm_path="smollm2-135m", llm_num_layers=3, prompt="hellm", cache_dir=str(cache))
     together = scores(made.model, *HISTORIES)
     for row, history in enumerate(HISTORIES):

@@ -19,8 +19,6 @@ from dense import (
     weights,
 )
 
-from recbole_llm.model.hellm.hellm import pretrain
-
 SETTINGS = {
     "embedding_size": 6,
     "n_layers": 2,
@@ -161,7 +159,7 @@ def test_cl_anchors_bounds_the_anchors_and_not_the_candidates(make, monkeypatch)
         seen.append((anchor, len(anchor), len(positive), len(candidates)))
         return anchor.sum() * 0
 
-    monkeypatch.setattr(hellm_pretrain, "info_nce", record)
+    monkeypatch.setattr(pretrain, "info_nce", record)
     bench = make(cl_anchors=2)
     interaction = batch(bench)
     bench.model.calculate_loss(interaction)

@@ -19,9 +19,10 @@ from transformers import (
 )
 from transformers.models.auto import AutoModel
 
-from recbole_llm.llm import GraphPrefix, add_lora, input_scales, last_hidden, prefix_cache
 from recbole_llm.llm.backbone import checkpoint_layers
-from recbole_llm.model.hellm.prefix import decoder_layers
+from recbole_llm.llm.decoder import decoder_layers, last_hidden
+from recbole_llm.llm.lora import add_lora
+from recbole_llm.model.hellm.prefix import GraphPrefix, input_scales, prefix_cache
 
 HIDDEN, N_LAYERS, N_HEADS, N_KV, HEAD_DIM, N_PREFIX = 32, 2, 4, 2, 8, 3
 SIZES = {

@@ -1,58 +1,16 @@
-"""Prompts: a text template around item embeddings, and its left-padded input to a decoder."""
+"""HeLLM's prompt: words around item embeddings, as left-padded input of a decoder."""
 
 from __future__ import annotations
 
-import difflib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from recbole_llm.llm.prompt_files import PLACEHOLDER
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PLACEHOLDER = "{items}"
-
-
-def load_prompt(name_or_path: str | Path, placeholder: str | None = PLACEHOLDER) -> str:
-    """Read a template: a file of ``properties/prompts`` by its stem, or any text file by its path.
-
-    Newlines at the file's end are dropped, since editors add them and tokenizers see them.
-
-    Args:
-        name_or_path: which.
-        placeholder: text that the template must hold exactly once; None asks for none.
-
-    Raises:
-        FileNotFoundError: there is no such prompt; lists those there are.
-        ValueError: the template is empty, or does not hold ``placeholder`` exactly once.
-    """
-    from recbole_llm.yaml_io import properties_dir
-
-    path = Path(name_or_path)
-    if not path.suffix and len(path.parts) == 1:
-        folder = properties_dir() / "prompts"
-        path = folder / f"{name_or_path}.txt"
-        if not path.is_file():
-            known = sorted(file.stem for file in folder.glob("*.txt"))
-            near = difflib.get_close_matches(str(name_or_path), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise FileNotFoundError(
-                f"unknown prompt {str(name_or_path)!r}.{hint} Known: {', '.join(known)}; or give "
-                "the path of a text file."
-            )
-    elif not path.is_file():
-        raise FileNotFoundError(f"prompt file {path} does not exist.")
-    template = path.read_text(encoding="utf-8").rstrip("\n")
-    if not template.strip():
-        raise ValueError(f"prompt {path} is empty.")
-    if placeholder is not None and template.count(placeholder) != 1:
-        raise ValueError(
-            f"prompt {path} must hold {placeholder} exactly once, found it "
-            f"{template.count(placeholder)} times."
-        )
-    return template
 
 
 def tokenize_prompt(template: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,92 @@
+"""Decoders of transformers: where their layers are, and the last hidden state of a padded batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
+
+SUPPORTED = "Llama, Mistral, Qwen2, Qwen3, Gemma, SmolLM and others with separate k_proj and v_proj"
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """Return the decoder's layers, through PEFT, DataParallel and language-model-head wrappers."""
+    trunk: Any = model
+    for _ in range(5):
+        layers = getattr(trunk, "layers", None)
+        if isinstance(layers, nn.ModuleList):
+            return layers
+        names = ("_orig_mod", "module", "base_model", "model")
+        inner = (getattr(trunk, name, None) for name in names)
+        trunk = next((m for m in inner if isinstance(m, nn.Module) and m is not trunk), None)
+    raise ValueError(
+        f"{type(model).__name__} has no list of decoder layers under the name 'layers'. "
+        f"Supported: {SUPPORTED}."
+    )
+
+
+def last_hidden(
+    model: nn.Module,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    cache: DynamicCache | None = None,
+) -> Tensor:
+    """Run the trunk and return the last token's hidden state after the final norm, (B, h).
+
+    The first real token has position 0, with or without a prefix and however long the padding, so
+    that a padded batch gives what each row gives alone.
+
+    Args:
+        model: the trunk, plain or with adapters.
+        inputs_embeds: (B, T, h), left-padded.
+        attention_mask: (B, T), 1 at real tokens.
+        cache: key/value cache of a prefix; None runs without one.
+
+    Raises:
+        ValueError: a row is not left-padded, the cache is for another batch size, the input
+            exceeds the sliding window, or transformers' own gradient checkpointing is on.
+    """
+    if not bool(attention_mask[:, -1].all()):
+        raise ValueError("inputs must be left-padded: the last token of every row must be real.")
+    position_ids = (attention_mask.long().cumsum(1) - 1).clamp(min=0)  # (B, T)
+    if cache is not None:
+        _check_cache(model, inputs_embeds, cache)
+        prefix_mask = attention_mask.new_ones(len(attention_mask), cache.get_seq_length())
+        attention_mask = torch.cat([prefix_mask, attention_mask], dim=1)  # (B, P + T)
+    output = model(
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        position_ids=position_ids,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    return output.last_hidden_state[:, -1]
+
+
+def _check_cache(model: nn.Module, inputs_embeds: Tensor, cache: DynamicCache) -> None:
+    n_rows, n_tokens = inputs_embeds.shape[:2]
+    cached: Tensor | None = getattr(cache.layers[0], "keys", None) if cache.layers else None
+    if cached is None or len(cached) != n_rows:
+        n_cached = 0 if cached is None else len(cached)
+        raise ValueError(f"the prefix is for {n_cached} rows, the inputs have {n_rows}.")
+    layers = decoder_layers(model)
+    if model.training and any(getattr(layer, "gradient_checkpointing", False) for layer in layers):
+        raise ValueError(
+            "transformers' gradient checkpointing drops the prefix. Turn it off "
+            "(model.gradient_checkpointing_disable()) and use "
+            "load_backbone(..., gradient_checkpointing=True) instead."
+        )
+    config: Any = model.config
+    layer_types = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    slides = layer_types is None or "sliding_attention" in layer_types
+    length = cache.get_seq_length() + n_tokens
+    if window is not None and slides and length > window:
+        raise ValueError(
+            f"prefix and input have {length} positions, but this model attends to the last "
+            f"{window} only and would lose sight of the prefix. Shorten the history or the prompt."
+        )

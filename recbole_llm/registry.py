@@ -1,0 +1,113 @@
+"""The models, found by name. Importing this module imports none of them."""
+
+import difflib
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is imported
+
+#: Our models: class name -> module of this package that defines it.
+MODELS = {
+    "LightGCN": "lightgcn",
+    "SASRecCausal": "sasrec_causal",
+    "HeLLMPretrain": "hellm.pretrain",
+    "HeLLM": "hellm.hellm",
+    "GALRec": "galrec.galrec",
+    "VBPR": "vbpr",
+    "LATTICE": "lattice",
+    "BM3": "bm3",
+    "FREEDOM": "freedom",
+    "MGCN": "mgcn",
+    "LGMRec": "lgmrec",
+    "SRGFormer": "srgformer",
+    "MLLMRec": "mllmrec",
+}
+
+_RECBOLE_GROUPS = (
+    "general_recommender",
+    "sequential_recommender",
+    "context_aware_recommender",
+    "knowledge_aware_recommender",
+)
+
+
+class StageSpec(NamedTuple):
+    """One earlier stage of a staged model, as its ``required_stages(config)`` names it.
+
+    Attributes:
+        model: name of the model that is trained; it has ``export() -> dict[str, Tensor]``.
+        keys: settings of the staged model that are handed on under the same name.
+    """
+
+    model: str
+    keys: tuple[str, ...] = ()
+
+
+def recbole_models() -> dict[str, str]:
+    """Return RecBole's own models, class name -> module, found without importing them."""
+    found = {}
+    for group in _RECBOLE_GROUPS:
+        spec = importlib.util.find_spec(f"recbole.model.{group}")
+        if spec is None or spec.origin is None:
+            continue
+        init = Path(spec.origin).read_text(encoding="utf-8")
+        for line in init.splitlines():
+            words = line.split()
+            if len(words) == 4 and words[0] == "from" and words[2] == "import":
+                found[words[3]] = words[1]
+    return found
+
+
+def get_model_class(name: str) -> type:
+    """Find a model class.
+
+    Args:
+        name: a model of ours, a model of RecBole, or ``package.module:Class`` for anybody else's.
+
+    Raises:
+        ValueError: there is no such model; the nearest names are suggested.
+    """
+    if ":" in name:
+        return _import_user_model(name)
+    theirs = recbole_models()
+    if name in MODELS:
+        module = importlib.import_module(f"recbole_llm.model.{MODELS[name]}")
+    elif name in theirs:
+        try:
+            module = importlib.import_module(theirs[name])
+        except ImportError as error:
+            raise ValueError(f"model {name!r} of RecBole cannot be imported: {error}") from error
+    else:
+        raise ValueError(
+            f"unknown model {name!r}.{suggest(name, [*MODELS, *theirs])} "
+            f"Ours: {', '.join(sorted(MODELS))}; or any RecBole model; or package.module:Class. "
+            f"`run_recbole --list-models` lists them all."
+        )
+    return getattr(module, name)
+
+
+def _import_user_model(name: str) -> type:
+    module_name, _, class_name = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"model {name!r}: cannot import module {module_name!r}: {error}. "
+            f"It must be installed or on PYTHONPATH."
+        ) from error
+    if not isinstance(getattr(module, class_name, None), type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        raise ValueError(
+            f"model {name!r}: module {module_name!r} has no class {class_name!r}."
+            f"{suggest(class_name, classes)}"
+        )
+    return getattr(module, class_name)
+
+
+def suggest(name: str, known: list[str]) -> str:
+    """Return `` Did you mean 'x'?``, or nothing when no known name is near."""
+    lower = {key.lower(): key for key in known}
+    near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    return f" Did you mean {lower[near[0]]!r}?" if near else ""
