@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from recbole_llm.data.prepare import files as output
-from recbole_llm.data.prepare.sources import Filters, Source
 from recbole_llm.files import sha256_of
 from recbole_llm.net.download import Fetched, fetch_all
+from recbole_llm.prepare import files as output
 from recbole_llm.prepare.interactions import (
     DUPLICATES,
     InteractionLog,
@@ -25,6 +24,7 @@ from recbole_llm.prepare.interactions import (
     time_order,
 )
 from recbole_llm.prepare.lines import LineCount
+from recbole_llm.prepare.sources import Filters, Source
 from recbole_llm.version import __version__
 
 MANIFEST = "manifest.json"

@@ -113,7 +113,7 @@ def _add_common(parser: argparse.ArgumentParser, key: str) -> None:
 
 
 def _source(arguments: argparse.Namespace) -> Any:
-    from recbole_llm.data.prepare import sources
+    from recbole_llm.prepare import sources
 
     key = arguments.source
     if key.startswith("amazon"):

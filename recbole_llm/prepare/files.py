@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recbole_llm.data.prepare.sources import Source
 from recbole_llm.net.download import Fetched
 from recbole_llm.prepare.interactions import Interactions
 from recbole_llm.prepare.lines import LineCount
+from recbole_llm.prepare.sources import Source
 from recbole_llm.prepare.sources.base import Feature
 
 PARTS = ("train", "valid", "test")

@@ -13,10 +13,10 @@ from filelock import FileLock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_files import asin, events, gz_lines, metadata_2014, reviews
-from recbole_llm.data.prepare.sources import Amazon2014, Filters
 
 from recbole_llm.prepare.build import prepare as build
 from recbole_llm.prepare.published import SIZES, comparison
+from recbole_llm.prepare.sources import Amazon2014, Filters
 
 
 def contents(folder: Path) -> dict[str, bytes]:

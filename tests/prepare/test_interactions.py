@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recbole_llm.data.prepare.sources import Filters
 
 from recbole_llm.prepare.build import _filter
 from recbole_llm.prepare.interactions import (
@@ -12,6 +11,7 @@ from recbole_llm.prepare.interactions import (
     k_core_mask,
     time_order,
 )
+from recbole_llm.prepare.sources import Filters
 
 ROWS = st.lists(
     st.tuples(

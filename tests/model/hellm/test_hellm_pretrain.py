@@ -19,6 +19,8 @@ from dense import (
     weights,
 )
 
+from recbole_llm.model.hellm import pretrain
+
 SETTINGS = {
     "embedding_size": 6,
     "n_layers": 2,
