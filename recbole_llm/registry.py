@@ -6,8 +6,6 @@ import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
-import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is imported
-
 #: Our models: class name -> module of this package that defines it.
 MODELS = {
     "LightGCN": "lightgcn",
@@ -69,6 +67,7 @@ def get_model_class(name: str) -> type:
     Raises:
         ValueError: there is no such model; the nearest names are suggested.
     """
+    importlib.import_module("recbole_llm.compat")  # repairs RecBole before it is imported
     if ":" in name:
         return _import_user_model(name)
     theirs = recbole_models()

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from server import Server, drop, hang, malformed, say, status, unexpected
+from chat_server import Server, drop, hang, malformed, say, status, unexpected
 
 from recbole_llm.net.retry import RateLimiter, retry_after
 from recbole_llm.profiles.answer import Answer, Decoding, NoAnswer, Request

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from server import Server, prompt_of, say, status
+from chat_server import Server, prompt_of, say, status
 
 from recbole_llm.cli import main
 from recbole_llm.config import Config

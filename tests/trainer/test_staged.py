@@ -151,7 +151,7 @@ def test_the_code_and_the_version_are_in_the_key(
 ) -> None:
     stages()
     with monkeypatch.context() as patch:
-        patch.setattr(staged.recbole_llm, "__version__", "9")
+        patch.setattr(staged, "__version__", "9")
         assert stages() == ["Inner", "LightGCN"]
     read = Path.read_bytes
     monkeypatch.setattr(
