@@ -35,7 +35,6 @@ def test_other_rooms_and_other_models_are_not_there(names: set[str]) -> None:
     rooms = {name.partition("/")[0] for name in names}
     assert not rooms & {"report", "sweep", "cli", "prepare", "profiles", "quick_start.py"}
     assert {name for name in names if name.startswith("model/")} == {
-        "model/__init__.py",
         "model/loss.py",
         "model/sasrec_causal.py",
     }
