@@ -75,12 +75,11 @@ def _rewrite(owner: type, method: str, *edits: tuple[str, str]) -> None:
     setattr(owner, method, scope[method])
 
 
-def _repair_recbole() -> None:
+def _repair_data() -> None:
+    """Repair RecBole's datasets and interactions for today's numpy and pandas."""
     from recbole.data.dataset.dataset import Dataset
     from recbole.data.dataset.sequential_dataset import SequentialDataset
     from recbole.data.interaction import Interaction
-    from recbole.evaluator.collector import Collector
-    from recbole.model.general_recommender import asymknn, itemknn
 
     # pandas 3 ignores a chained fillna(inplace): NaN tokens would become -2^63.
     _rewrite(
@@ -116,6 +115,20 @@ def _repair_recbole() -> None:
         "_remove_duplication",
         ("ascending=True, inplace=True", 'ascending=True, inplace=True, kind="stable"'),
     )
+    # A descending sort has a negative stride, which torch refuses.
+    _rewrite(
+        Interaction,
+        "sort",
+        ('np.argsort(key, kind="stable")', 'np.argsort(np.asarray(key), kind="stable")'),
+        ("torch.tensor(np.array(index)[::-1])", "torch.tensor(np.array(index)[::-1].copy())"),
+    )
+
+
+def _repair_models_and_metrics() -> None:
+    """Repair RecBole's neighbour models and its collector of metrics."""
+    from recbole.evaluator.collector import Collector
+    from recbole.model.general_recommender import asymknn, itemknn
+
     # Neighbours of equal weight came in an order that depends on the CPU.
     for knn in (itemknn, asymknn):
         _rewrite(
@@ -130,13 +143,6 @@ def _repair_recbole() -> None:
                 '-this_line_weights[relevant_partition], kind="stable"\n',
             ),
         )
-    # A descending sort has a negative stride, which torch refuses.
-    _rewrite(
-        Interaction,
-        "sort",
-        ('np.argsort(key, kind="stable")', 'np.argsort(np.asarray(key), kind="stable")'),
-        ("torch.tensor(np.array(index)[::-1])", "torch.tensor(np.array(index)[::-1].copy())"),
-    )
     # ItemCoverage and its relatives collect an int or a Counter, which has no .cpu().
     _rewrite(
         Collector,
@@ -162,5 +168,6 @@ def _undo_anomaly_detection() -> None:
 _check_recbole()
 _restore_numpy_aliases()
 _restore_dok_update()
-_repair_recbole()
+_repair_data()
+_repair_models_and_metrics()
 _undo_anomaly_detection()

@@ -39,12 +39,12 @@ def check_inter_files(config: Config) -> None:
         _check_columns(path, read_header(path, config), config)
 
 
-def _missing_files(config: Config, wanted: list[str], missing: list[str]) -> str:
+def _missing_files(config: Config, expected: list[str], missing: list[str]) -> str:
     folder, name = Path(config["data_path"]), config["dataset"]
     found = f"{', '.join(missing)} not in {folder}" if folder.is_dir() else f"no folder {folder}"
     lines = [
         f"dataset {name!r}: {found}.",
-        f"Wanted there: {', '.join(wanted)}, tab separated, with the header {_HEADER_FORM}",
+        f"Expected files: {', '.join(expected)}, tab separated, with the header {_HEADER_FORM}",
         f"--data_path= sets the parent folder of '{name}' (now {folder.parent}).",
     ]
     if name in ORIGINS:
@@ -85,7 +85,7 @@ def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
         kind, reason = needed.get(name, (None, "load_col"))
         if name not in header:
             raise ValueError(
-                f"{path}: no column {name!r} ({reason}), it has {', '.join(header)}. "
+                f"{path}: no column {name!r} ({reason}), the file has {', '.join(header)}. "
                 f"Expected a header like {_HEADER_FORM}"
             )
         if kind is not None and header[name] != kind:
@@ -103,14 +103,16 @@ def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
 def read_item_columns(path: Path, columns: Sequence[str], config: Config) -> pd.DataFrame:
     """Read columns of a ``.item`` file as text, empty cells as ``""``, indexed by item token.
 
-    Of an item that is there twice the first row counts, as in RecBole.
+    Of an item with two rows the first counts, as in RecBole.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a column is not in it, or its header is malformed.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file lacks a column, or its header is malformed.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, wanted for its {', '.join(columns)}.")
+        raise FileNotFoundError(
+            f"{path} does not exist; its columns {', '.join(columns)} are needed."
+        )
     item_field = config["ITEM_ID_FIELD"]
     frame = _read_text(path, [item_field, *columns], config)
     return frame.drop_duplicates(item_field).set_index(item_field)
@@ -140,15 +142,15 @@ def text_columns(asked: str | None, path: Path, config: Config, option: str) -> 
     """Return the columns of a ``.item`` file that make an item's text.
 
     Args:
-        asked: names separated by commas; None takes each token or token_seq column that is no id
-            (the item's own, or a name that ends in ``_id`` or ``_ids``) and no URL (``image_url``,
-            ``imageURL``).
-        path: of the file; without it nothing is text.
-        config: of the data.
-        option: the option that ``asked`` comes from, for messages.
+        asked: column names separated by commas; None takes each token or token_seq column except
+            ids (the item's own, or a name that ends in ``_id`` or ``_ids``) and URLs
+            (``image_url``, ``imageURL``).
+        path: path of the ``.item`` file; without the file no column is text.
+        config: settings of the data.
+        option: name of the option that ``asked`` comes from, for messages.
 
     Raises:
-        FileNotFoundError: columns are asked for and there is no such file.
+        FileNotFoundError: columns are asked for and the file does not exist.
         ValueError: a column is not in the file, or its header is malformed.
     """
     if not path.is_file():
@@ -174,12 +176,12 @@ def text_columns(asked: str | None, path: Path, config: Config, option: str) -> 
 
 
 def interaction_items(config: Config) -> set[str]:
-    """Return the tokens of all items in the interaction files that are there, possibly none.
+    """Return the tokens of all items in the existing interaction files, possibly none.
 
     Raises:
         ValueError: a header is malformed, or has no item column.
     """
-    field, found = config["ITEM_ID_FIELD"], set()
+    field, tokens = config["ITEM_ID_FIELD"], set()
     for path in filter(Path.is_file, inter_files(config)):
-        found |= set(_read_text(path, [field], config)[field])
-    return found
+        tokens |= set(_read_text(path, [field], config)[field])
+    return tokens

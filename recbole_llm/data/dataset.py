@@ -13,7 +13,8 @@ from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import check_inter_files, inter_files
-from recbole_llm.data.modality import Items, fill_missing, load_modality, modality_files, scale
+from recbole_llm.data.items import Items
+from recbole_llm.data.modality import fill_missing, load_modality, modality_files, scale
 from recbole_llm.data.profile import UserProfiles, load_profiles
 from recbole_llm.splitting.frozen import FrozenSplit, read_frozen
 from recbole_llm.splitting.samples import cut_samples

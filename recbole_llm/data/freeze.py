@@ -21,9 +21,9 @@ def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any])
     """Return the settings of a data set for a protocol of this package or of ``run_recbole``.
 
     Args:
-        dataset: its name.
-        protocol: one of ``PROTOCOLS``; None: as the settings say.
-        settings: as on the command line; ``config_files`` is text with spaces or a list.
+        dataset: dataset name.
+        protocol: protocol name, one of ``PROTOCOLS``; None takes the one of the settings.
+        settings: settings as on the command line; ``config_files`` is text with spaces or a list.
 
     Raises:
         ValueError: an unknown protocol, or a setting is wrong.
@@ -44,7 +44,7 @@ def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any])
 
 
 class SourceDataset(MultimodalDataset):
-    """A data set that also keeps its numbers as the file has them.
+    """A dataset that also keeps the numbers of the file, unscaled.
 
     Attributes:
         numbers: (n,) float64 by column; RecBole scales its own to [0, 1].
@@ -78,13 +78,13 @@ def freeze(
 
     Args:
         config: from ``data_config`` with the same protocol.
-        protocol: one of ``PROTOCOLS``.
-        name: of the split; None: the protocol, and the seed where it draws.
+        protocol: protocol name, one of ``PROTOCOLS``.
+        name: name of the split; None: the protocol's, with the seed if the protocol draws.
         options: ``cold_share``, ``unseen_users`` of ``split_rows``.
 
     Raises:
-        FileNotFoundError: the data set is not there.
-        ValueError: the data cannot be split so, or another split has that name.
+        FileNotFoundError: the dataset's files do not exist.
+        ValueError: the data cannot be split by this protocol, or another split has that name.
     """
     source = inter_files(config)[0]
     dataset = SourceDataset(config)
@@ -133,10 +133,10 @@ def part_counts(user: Index, item: Index, split: SplitRows) -> dict[str, dict[st
     counts: dict[str, dict[str, int]] = {part: {} for part in PARTS}
     for kind, ids in (("users", user), ("items", item)):
         in_part = np.zeros((len(PARTS), int(ids.max()) + 1), dtype=bool)
-        for is_there, rows in zip(in_part, split.parts, strict=True):
-            is_there[ids[rows]] = True
-        for part, is_there in zip(PARTS, in_part, strict=True):
-            counts[part][kind] = int(is_there.sum())
+        for present, rows in zip(in_part, split.parts, strict=True):
+            present[ids[rows]] = True
+        for part, present in zip(PARTS, in_part, strict=True):
+            counts[part][kind] = int(present.sum())
             if part != "train":
-                counts[part][f"unseen_{kind}"] = int((is_there & ~in_part[0]).sum())
+                counts[part][f"unseen_{kind}"] = int((present & ~in_part[0]).sum())
     return counts

@@ -183,10 +183,10 @@ class WindowLoader(_SequenceLoader):
         n_targets = (self.history.lengths() - 1).clamp(min=0)
         n_windows = (n_targets + self.width - 1) // self.width
         user = torch.repeat_interleave(torch.arange(len(n_windows)), n_windows)
-        nth = torch.arange(len(user)) - torch.repeat_interleave(
+        number = torch.arange(len(user)) - torch.repeat_interleave(
             n_windows.cumsum(0) - n_windows, n_windows
         )
-        stop = n_targets[user] - nth * self.width  # targets before this window's end
+        stop = n_targets[user] - number * self.width  # targets before this window's end
         self.length = stop.clamp(max=self.width)
         self.start = self.history.indptr[user] + stop - self.length
         self.sample_size = len(user)
@@ -242,8 +242,8 @@ class PrefixLoader(_SequenceLoader):
         for begin in range(0, len(draw), self.BUCKET * self.step):
             bucket = slice(begin, begin + self.BUCKET * self.step)
             batches += draw[bucket][torch.argsort(length[bucket], stable=True)].split(self.step)
-        for nth in torch.randperm(len(batches), generator=self.generator).tolist():
-            yield self.collate_fn(batches[nth])
+        for index in torch.randperm(len(batches), generator=self.generator).tolist():
+            yield self.collate_fn(batches[index])
 
     def collate_fn(self, index: Tensor) -> Interaction:
         """Return one batch of prefixes, cut to the longest of them."""

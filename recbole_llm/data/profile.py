@@ -15,7 +15,7 @@ from recbole_llm.files import sha256_of
 REPORT_FILE = "report.json"
 FEATURE_FILE = "user_profile_feat.npy"
 IDS_FILE = "user_profile_ids.txt"
-#: In the names of files made from held-out interactions.
+#: Mark in the names of files that were made from held-out interactions.
 MARK = "LEAKY"
 
 
@@ -36,7 +36,7 @@ class UserProfiles(NamedTuple):
 
 
 def file_name(name: str, leaky: bool) -> str:
-    """Return a file's name with the mark before its suffix if it was made from held-out items."""
+    """Return a file's name, with the mark before its suffix if held-out items are in the file."""
     stem, dot, suffix = name.rpartition(".")
     return f"{stem}.{MARK}{dot}{suffix}" if leaky else name
 
@@ -45,7 +45,7 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
     """Read a profile set.
 
     Args:
-        folder: what ``recbole_llm reason`` wrote.
+        folder: folder that ``recbole_llm reason`` wrote.
         users: user tokens by internal id; ``users[0]`` is padding.
 
     Raises:
@@ -74,13 +74,13 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
     row_of = {token: row for row, token in enumerate(tokens)}
     rows = np.array([row_of.get(str(user), -1) for user in users[1:]])
     feature = np.zeros((len(users), array.shape[1]), dtype=np.float32)
-    found = np.flatnonzero(rows >= 0)
-    if not found.size:
+    known = np.flatnonzero(rows >= 0)
+    if not known.size:
         raise ValueError(
             f"user_profile: none of the {len(users) - 1} users of this dataset is in "
-            f"{ids_path} (first here: {users[1]!r}, first there: {tokens[:1]})."
+            f"{ids_path} (first of the dataset: {users[1]!r}, first of the file: {tokens[:1]})."
         )
-    feature[found + 1] = array[rows[found]]
+    feature[known + 1] = array[rows[known]]
     n_missing = int((~feature[1:].any(axis=1)).sum())
     if n_missing:
         message = "%s: %d of %d users have no profile and get zeros."
@@ -91,7 +91,7 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """Read what is known of a profile set's making: at least ``leaky`` and ``split``.
+    """Read the report of a profile set, which holds at least ``leaky`` and ``split``.
 
     Raises:
         FileNotFoundError: the folder has no report.
@@ -112,10 +112,10 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 
 def check_split(folder: Path, split: str) -> None:
-    """Refuse profiles of another split: their prompts may hold what this one holds out.
+    """Refuse profiles of another split: their prompts may hold interactions held out here.
 
     Args:
-        folder: of the profile set.
+        folder: folder of the profile set.
         split: fingerprint of the run's split, as ``describe_data`` gives it.
 
     Raises:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,28 @@ def encode_texts(
     if not texts:
         raise ValueError("encode_texts: expected at least one text, got an empty list.")
     return unit_vectors(load_encoder(encoder), texts, batch_size, show_progress)
+
+
+def encode_each_once(
+    texts: Sequence[str | None], encode: Callable[[list[str]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Encode each distinct text once, in sorted order, and return a row for each text.
+
+    Args:
+        texts: n texts, at least one of them neither None nor empty.
+        encode: encoder of m distinct texts, returns (m, d) float32.
+
+    Returns:
+        (n, d) float32, zero rows where there is no text.
+    """
+    distinct = sorted({text for text in texts if text})
+    vectors = encode(distinct)
+    row_of = {text: row for row, text in enumerate(distinct)}
+    feature = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
+    for row, text in enumerate(texts):
+        if text:
+            feature[row] = vectors[row_of[text]]
+    return feature
 
 
 def unit_vectors(

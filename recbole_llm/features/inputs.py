@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from recbole_llm.data.atomic import read_item_columns
-from recbole_llm.data.modality import Items, item_texts
+from recbole_llm.data.items import Items, item_texts
 from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.features.fetch import ImageCache
 from recbole_llm.features.settings import Settings

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from recbole_llm.data.atomic import interaction_items, text_columns
-from recbole_llm.data.modality import Items, listed_rows
+from recbole_llm.data.items import Items, listed_rows
 from recbole_llm.encoders.sentences import SentenceEncoder
 from recbole_llm.encoders.vision import ImageEncoder
 from recbole_llm.features.inputs import Inputs, folder_inputs, text_inputs, url_inputs

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm.data.atomic import read_header, read_item_columns
-from recbole_llm.data.modality import Items, load_modality
+from recbole_llm.data.items import Items
+from recbole_llm.data.modality import load_modality
 from recbole_llm.inspection.findings import SHOWN, Finding
 from recbole_llm.inspection.view import View
 

@@ -1,4 +1,4 @@
-"""What is asked of a model, what comes back, and when an answer will not do."""
+"""Requests to a model, its answers, and which answers are rejected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SENTENCE_END = re.compile(r"""[^\W\d][.!?]["')]*$""")  # no "1." of a list
 
 
 class Decoding(NamedTuple):
-    """How an answer is drawn: greedily at temperature 0, else seeded sampling."""
+    """How an answer is drawn: greedy at temperature 0, else sampled with a seed."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -50,7 +50,7 @@ class Decoding(NamedTuple):
 
 
 class Request(NamedTuple):
-    """One thing to ask; ``key`` names it in the store."""
+    """One request; ``key`` is its key in the store."""
 
     key: str
     prompt: str
@@ -78,18 +78,18 @@ class NoAnswer(NamedTuple):
 
 
 class Backend(Protocol):
-    """Something that answers requests."""
+    """A model that answers requests."""
 
     @property
     def identity(self) -> dict[str, Any]:
         """Back end, model and revision: what an answer depends on besides the request."""
 
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[Request, Answer | NoAnswer]]:
-        """Yield each request with its answer as soon as it is there, in any order."""
+        """Yield each request with its answer as soon as it arrives, in any order."""
 
 
 def flaw(answer: Answer, max_words: int) -> str | None:
-    """Return why an answer will not do (empty, refused or over-long), or None if it will."""
+    """Return why an answer is rejected (empty, refused or over-long), or None if it is accepted."""
     text = answer.text.strip()
     if not text:
         return "empty"

@@ -1,4 +1,4 @@
-"""Ask a list of questions: from the store where it can, stored at once, retried where need be."""
+"""Ask a list of questions: answers come from the store first, and are stored at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from recbole_llm.profiles.store import AnswerStore, request_key
 
 
 class Question(NamedTuple):
-    """A prompt under the name of what it is about: an item's or a user's token."""
+    """A prompt and the token of the item or user that it is about."""
 
     name: str
     prompt: str
@@ -32,9 +32,14 @@ class Question(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A question's text or, where it is None, the reason; ``key`` is the last one's in the store.
+    """Outcome of a question.
 
-    ``is_trimmed`` says that an over-long answer was cut.
+    Attributes:
+        text: accepted answer, or None.
+        reason: why there is no text; empty where there is one.
+        key: key of the last answer in the store.
+        attempts: number of times the question was asked.
+        is_trimmed: whether an over-long answer was cut.
     """
 
     text: str | None
@@ -45,7 +50,7 @@ class Outcome(NamedTuple):
 
 
 class Policy(NamedTuple):
-    """What is a good answer, and what to do without one."""
+    """Which answers are accepted, and how often another one is asked for."""
 
     decoding: Decoding
     max_words: int
@@ -83,23 +88,25 @@ def ask_all(
 ) -> tuple[dict[str, Outcome], Usage]:
     """Answer every question, the same prompt once, and return outcomes by name.
 
-    An answer that will not do is asked for again, ``policy.retries`` times, sampled with another
-    seed each time. Answers are stored as they arrive, so that this call can be killed and repeated.
+    An answer that is not accepted is asked for again, ``policy.retries`` times, sampled with
+    another seed each time. Answers are stored as they arrive, so that a killed call can be
+    repeated without asking anything twice.
 
     Raises:
-        ValueError, OSError: of the back end or the store.
+        ValueError, OSError: the back end or the store fails.
     """
-    outcomes: dict[str, Outcome] = {}
-    usage, begin = Usage(), time.monotonic()
-    pending = list(questions)
+    begin = time.monotonic()
     with tqdm(
         total=len(questions), unit=unit, disable=not show_progress, dynamic_ncols=True
     ) as bar:
-        for attempt in range(policy.retries + 1):
+        inquiry = _Inquiry(backend, store, policy, bar)
+        pending = list(questions)
+        for number in range(policy.retries + 1):
             if not pending:
                 break
-            usage.retried += len(pending) if attempt else 0
-            pending = _attempt(attempt, pending, backend, store, policy, outcomes, usage, bar)
+            inquiry.usage.retried += len(pending) if number else 0
+            pending = inquiry.attempt(number, pending)
+    outcomes, usage = inquiry.outcomes, inquiry.usage
     usage.seconds = time.monotonic() - begin
     for outcome in outcomes.values():
         usage.trimmed += outcome.is_trimmed
@@ -109,66 +116,72 @@ def ask_all(
     return outcomes, usage
 
 
-def _attempt(
-    attempt: int,
-    questions: list[Question],
-    backend: Backend,
-    store: AnswerStore,
-    policy: Policy,
-    outcomes: dict[str, Outcome],
-    usage: Usage,
-    bar: tqdm[Any],
-) -> list[Question]:
-    """Settle what one attempt can; returns the questions that need another."""
-    decoding, again = policy.decoding.attempt(attempt), []
-    last = attempt == policy.retries
-    requests: dict[str, Request] = {}
-    fields: dict[str, dict[str, Any]] = {}
-    waiting: dict[str, list[Question]] = {}
+class _Inquiry:
+    """Questions on their way to outcomes, over several attempts."""
 
-    def settle(question: Question, key: str, reply: Answer | NoAnswer) -> None:
-        if isinstance(reply, NoAnswer):  # not stored: the next run asks again
-            outcome = Outcome(None, f"no answer: {reply.reason}", key, attempt + 1)
-        else:
-            reason = flaw(reply, policy.max_words)
-            if reason is None:
-                outcome = Outcome(reply.text.strip(), "", key, attempt + 1)
-            elif reason == "over-long" and policy.trims:
-                text = trim(reply.text, policy.max_words)
-                outcome = Outcome(text, "", key, attempt + 1, is_trimmed=True)
-            elif not last:
-                again.append(question)
-                return
-            else:
-                outcome = Outcome(None, reason, key, attempt + 1)
-        outcomes[question.name] = outcome
-        bar.update()
+    def __init__(
+        self, backend: Backend, store: AnswerStore, policy: Policy, bar: tqdm[Any]
+    ) -> None:
+        self.backend, self.store, self.policy, self.bar = backend, store, policy, bar
+        self.outcomes: dict[str, Outcome] = {}
+        self.usage = Usage()
 
-    for question in questions:
-        asked = {
-            "prompt": question.prompt,
-            "image": image_digest(question.image),
-            **backend.identity,
-            "decoding": decoding.fields(),
-        }
-        key = request_key(asked)
-        stored = store.get(key)
-        if stored is not None:
-            usage.from_store += 1
-            settle(question, key, stored.answer)
-            continue
-        fields[key] = asked
-        requests[key] = Request(key, question.prompt, question.image, decoding)
-        waiting.setdefault(key, []).append(question)
-    if not requests:
-        return again
-    for request, reply in backend.ask(list(requests.values())):
+    def attempt(self, number: int, questions: list[Question]) -> list[Question]:
+        """Ask once, from the store where it can; return the questions to ask again."""
+        decoding, rejected = self.policy.decoding.attempt(number), []
+        requests: dict[str, Request] = {}
+        fields: dict[str, dict[str, Any]] = {}
+        waiting: dict[str, list[Question]] = {}
+        for question in questions:
+            asked = {
+                "prompt": question.prompt,
+                "image": image_digest(question.image),
+                **self.backend.identity,
+                "decoding": decoding.fields(),
+            }
+            key = request_key(asked)
+            stored = self.store.get(key)
+            if stored is None:
+                fields[key] = asked
+                requests[key] = Request(key, question.prompt, question.image, decoding)
+                waiting.setdefault(key, []).append(question)
+                continue
+            self.usage.from_store += 1
+            if not self._settle(number, question, key, stored.answer):
+                rejected.append(question)
+        if requests:
+            for request, reply in self.backend.ask(list(requests.values())):
+                self._count(fields[request.key], reply)
+                for question in waiting[request.key]:
+                    if not self._settle(number, question, request.key, reply):
+                        rejected.append(question)
+        return rejected
+
+    def _count(self, fields: dict[str, Any], reply: Answer | NoAnswer) -> None:
+        """Store an answer and count its tokens."""
         if isinstance(reply, Answer):
-            store.put(fields[request.key], reply)
-            usage.prompt_tokens += reply.prompt_tokens
-            usage.output_tokens += reply.output_tokens
-        usage.asked += 1
-        for question in waiting[request.key]:
-            settle(question, request.key, reply)
-        bar.set_postfix_str(f"tokens in {usage.prompt_tokens:,} out {usage.output_tokens:,}")
-    return again
+            self.store.put(fields, reply)
+            self.usage.prompt_tokens += reply.prompt_tokens
+            self.usage.output_tokens += reply.output_tokens
+        self.usage.asked += 1
+        usage = self.usage
+        self.bar.set_postfix_str(f"tokens in {usage.prompt_tokens:,} out {usage.output_tokens:,}")
+
+    def _settle(self, number: int, question: Question, key: str, reply: Answer | NoAnswer) -> bool:
+        """Keep the outcome of a reply; False if the question is to be asked again."""
+        if isinstance(reply, NoAnswer):  # not stored: the next run asks again
+            outcome = Outcome(None, f"no answer: {reply.reason}", key, number + 1)
+        else:
+            reason = flaw(reply, self.policy.max_words)
+            if reason is None:
+                outcome = Outcome(reply.text.strip(), "", key, number + 1)
+            elif reason == "over-long" and self.policy.trims:
+                text = trim(reply.text, self.policy.max_words)
+                outcome = Outcome(text, "", key, number + 1, is_trimmed=True)
+            elif number < self.policy.retries:
+                return False
+            else:
+                outcome = Outcome(None, reason, key, number + 1)
+        self.outcomes[question.name] = outcome
+        self.bar.update()
+        return True

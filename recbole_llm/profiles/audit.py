@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recbole_llm.data.modality import Items
+from recbole_llm.data.items import Items
 from recbole_llm.files import sha256_of
 from recbole_llm.profiles import prompts
 from recbole_llm.profiles.output import Folder, read_lines
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from recbole_llm.config import Config
     from recbole_llm.data.loading import Split
 
-SHOWN = 5  # offenders printed of each kind
+SHOWN = 5  # offenders printed for each kind of finding
 
 
 class Audit(NamedTuple):
@@ -31,7 +31,7 @@ class Audit(NamedTuple):
 
 
 class _Findings:
-    """Offenders by kind, in the order found."""
+    """Offenders by kind of finding, in the order in which they were found."""
 
     def __init__(self) -> None:
         self.by_kind: dict[str, list[str]] = {}
@@ -51,10 +51,10 @@ def audit(folder_path: Path, report: Mapping[str, Any], config: "Config", split:
     """Check every prompt behind a set of profiles against a split.
 
     Args:
-        folder_path: what ``recbole_llm reason`` wrote.
-        report: its ``report.json``.
-        config: of the data.
-        split: the split that the profiles are to be used with.
+        folder_path: folder that ``recbole_llm reason`` wrote.
+        report: content of the folder's ``report.json``.
+        config: settings of the data.
+        split: split that the profiles will be used with.
 
     Raises:
         FileNotFoundError: profiles, texts or the store of prompts are missing.
@@ -66,10 +66,10 @@ def audit(folder_path: Path, report: Mapping[str, Any], config: "Config", split:
     texts = {k: v["text"] for k, v in read_lines(folder.item_texts, "item", hint).items()}
     store_path = Path(report["store"])
     if not store_path.is_file():
-        raise FileNotFoundError(f"the prompts are in {store_path}, which is not there any more.")
-    found = _Findings()
-    _check_texts(folder, report, config, split, texts, found)
-    _check_files(folder, report, found)
+        raise FileNotFoundError(f"the prompts are in {store_path}, which no longer exists.")
+    findings = _Findings()
+    _check_texts(folder, report, config, split, texts, findings)
+    _check_files(folder, report, findings)
     train, held_out = (_interactions(parts) for parts in ((split.train,), split[2:]))
     counts = Counter[str]()
     with AnswerStore(store_path) as store:
@@ -77,9 +77,9 @@ def audit(folder_path: Path, report: Mapping[str, Any], config: "Config", split:
             shown = Counter(line["items"])
             if user not in train:
                 if shown:
-                    found.add("users who are not in the training part", user)
+                    findings.add("users who are not in the training part", user)
                 continue
-            _check_items(user, shown, train[user], held_out.get(user, Counter()), counts, found)
+            _check_items(user, shown, train[user], held_out.get(user, Counter()), counts, findings)
             if line["items"]:
                 prompt = prompts.render(
                     report["profile_prompt"],
@@ -87,12 +87,12 @@ def audit(folder_path: Path, report: Mapping[str, Any], config: "Config", split:
                     max_words=report["settings"]["max_words"],
                     items=[texts.get(item, "") for item in line["items"]],
                 )
-                _check_prompt(user, line, prompt, store, counts, found)
+                _check_prompt(user, line, prompt, store, counts, findings)
     for user, items in train.items():
         shown = profiles[user]["items"] if user in profiles else []
         if not shown and any(texts.get(item) for item in items):
-            found.add("users without a prompt", user)
-    is_clean = not found.by_kind
+            findings.add("users without a prompt", user)
+    is_clean = not findings.by_kind
     mark = " [LEAKY]" if report.get("leaky") else ""
     text = [
         f"profiles {folder.path}{mark}",
@@ -100,7 +100,7 @@ def audit(folder_path: Path, report: Mapping[str, Any], config: "Config", split:
         f"prompts  {counts['prompts']:,} of {len(train):,} users, with {counts['items']:,} items: "
         f"{counts['train']:,} training, {counts['held out']:,} held out, "
         f"{counts['foreign']:,} of no interaction",
-        *found.lines(),
+        *findings.lines(),
         "clean: no held-out interaction is in a prompt" if is_clean else "NOT clean",
     ]
     return Audit(is_clean, "\n".join(text))
@@ -112,7 +112,7 @@ def _check_items(
     train: Counter[str],
     held_out: Counter[str],
     counts: Counter[str],
-    found: _Findings,
+    findings: _Findings,
 ) -> None:
     counts["items"] += shown.total()
     counts["train"] += (shown & train).total()
@@ -120,7 +120,7 @@ def _check_items(
         is_held_out = item in held_out
         counts["held out" if is_held_out else "foreign"] += number
         kind = "held-out interactions" if is_held_out else "items of no interaction"
-        found.add(kind, f"user {user} item {item}")
+        findings.add(kind, f"user {user} item {item}")
 
 
 def _check_prompt(
@@ -129,20 +129,20 @@ def _check_prompt(
     prompt: str,
     store: AnswerStore,
     counts: Counter[str],
-    found: _Findings,
+    findings: _Findings,
 ) -> None:
     stored = store.get(line["key"])
     if stored is None:
-        found.add("prompts that are not in the store", f"user {user}")
+        findings.add("prompts that are not in the store", f"user {user}")
         return
     counts["prompts"] += 1
     if request_key(stored.request) != line["key"]:
-        found.add("stored prompts that were changed", f"user {user}")
+        findings.add("stored prompts that were changed", f"user {user}")
     elif stored.request["prompt"] != prompt:
-        found.add("prompts that are not what their items make", f"user {user}")
+        findings.add("prompts that are not what their items make", f"user {user}")
     text = line["text"]
     if text is not None and not line["trimmed"] and text != stored.answer.text.strip():
-        found.add("profiles that are not the stored answer", f"user {user}")
+        findings.add("profiles that are not the stored answer", f"user {user}")
 
 
 def _check_texts(
@@ -151,9 +151,9 @@ def _check_texts(
     config: "Config",
     split: "Split",
     texts: Mapping[str, str],
-    found: _Findings,
+    findings: _Findings,
 ) -> None:
-    """Item texts were cut, never reworded: each is a beginning of what the data says now."""
+    """Check that each item text is a beginning of the item's text in the data now."""
     descriptions = {}
     if folder.descriptions.is_file():
         lines = read_lines(folder.descriptions, "item", "")
@@ -162,26 +162,26 @@ def _check_texts(
     full = full_texts(report["text_columns"], items, descriptions)
     for item, text in texts.items():
         if not full.get(item, "").startswith(text) or bool(text) != bool(full.get(item)):
-            found.add("item texts that are not the data's", f"item {item}")
+            findings.add("item texts that are not the data's", f"item {item}")
 
 
-def _check_files(folder: Folder, report: Mapping[str, Any], found: _Findings) -> None:
+def _check_files(folder: Folder, report: Mapping[str, Any], findings: _Findings) -> None:
     encoded = report.get("stages", {}).get("encode")
     if encoded is None:
         return
     if encoded["made_from"] != sha256_of(folder.profiles):
-        found.add("feature files made from other profiles", folder.user_feat.name)
+        findings.add("feature files made from other profiles", folder.user_feat.name)
     for path in folder.feature_files():
         if not path.is_file() or sha256_of(path) != report["files"].get(path.name):
-            found.add("feature files that were changed", path.name)
+            findings.add("feature files that were changed", path.name)
 
 
 def _interactions(parts: Sequence[Any]) -> dict[str, Counter[str]]:
-    """Return each user token's item tokens with their number, over some parts of a split."""
-    found: dict[str, Counter[str]] = {}
+    """Count each user token's item tokens over some parts of a split."""
+    counts: dict[str, Counter[str]] = {}
     for part in parts:
         users = part.id2token(part.uid_field, part.inter_feat[part.uid_field].numpy())
         items = part.id2token(part.iid_field, part.inter_feat[part.iid_field].numpy())
         for user, item in zip(users, items, strict=True):
-            found.setdefault(str(user), Counter())[str(item)] += 1
-    return found
+            counts.setdefault(str(user), Counter())[str(item)] += 1
+    return counts

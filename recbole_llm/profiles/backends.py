@@ -1,4 +1,4 @@
-"""Build what answers prompts: a model in this process, or one behind a server."""
+"""The back end of the settings: a model in this process, or one behind a server."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def build_backend(settings: Settings, config: Config, sees_images: bool = False)
     """Return the back end that the settings name.
 
     Args:
-        settings: of the pipeline.
-        config: of the data; reads ``cache_dir`` and ``device``.
-        sees_images: of ``image_model``, for prompts with images; else of ``model_name``.
+        settings: settings of the pipeline.
+        config: settings of the data, of which ``cache_dir`` and ``device`` are read.
+        sees_images: whether to use ``image_model``, for prompts with images, or ``model_name``.
 
     Raises:
         ValueError, OSError, ImportError: a model cannot be loaded.

@@ -48,11 +48,11 @@ class LocalBackend:
 
     Args:
         name: alias, folder, GGUF file (a tied head; text only) or Hugging Face id.
-        revision: of a Hugging Face id.
+        revision: branch, tag or commit of a Hugging Face id.
         dtype: float32, bfloat16, float16 or auto.
-        batch_size: requests a batch.
-        cache_dir: where a converted GGUF file is kept.
-        device: of torch.
+        batch_size: number of requests in a batch.
+        cache_dir: folder in which a converted GGUF file is kept.
+        device: torch device.
         sees_images: load a model that takes an image with the prompt.
     """
 

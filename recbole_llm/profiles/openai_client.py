@@ -21,7 +21,7 @@ from recbole_llm.profiles.answer import Answer, NoAnswer, Request
 
 
 class Transport(NamedTuple):
-    """How hard to try: seconds, tries after the first, requests at a time and a minute."""
+    """Time-out in seconds, retries, first wait, concurrent requests and requests a minute."""
 
     timeout_s: float = 120.0
     retries: int = 5
@@ -34,8 +34,8 @@ class OpenAIBackend:
     """Chat completions of one model on one server.
 
     Args:
-        model: its name on the server.
-        base_url: such as ``http://localhost:11434/v1`` (Ollama).
+        model: model name on the server.
+        base_url: address of the server, for example ``http://localhost:11434/v1`` (Ollama).
         api_key_env: environment variable that holds the key; local servers need none.
         revision: what the user knows about the model's version; part of the answers' identity.
         transport: time-outs, retries and limits.
@@ -119,13 +119,13 @@ class OpenAIBackend:
                     raise ConnectionError(
                         f"{unanswered} requests in a row got no answer from {self.base_url} "
                         f"(last: {reply.reason}). Is the server up? Answers so far are kept; the "
-                        f"same command goes on."
+                        f"same command resumes."
                     )
         finally:
             stop.set()
 
     def _try(self, request: Request, limiter: RateLimiter, stop: threading.Event) -> Any:
-        """Ask until there is an answer, an error that no retry mends, or no try left."""
+        """Ask until there is an answer, an error that no retry can fix, or no retry left."""
         import openai
 
         transport, reason, is_unreachable = self.transport, "", False

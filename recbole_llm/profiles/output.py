@@ -58,7 +58,7 @@ class Folder:
         """Read ``report.json``; FileNotFoundError or ValueError say what is wrong with it."""
         if not self.report.is_file():
             raise FileNotFoundError(
-                f"{self.path} has no {REPORT_FILE}: it is no folder of `recbole_llm reason`."
+                f"{self.path} has no {REPORT_FILE}: `recbole_llm reason` did not write it."
             )
         try:
             report = json.loads(self.report.read_text(encoding="utf-8"))
@@ -72,12 +72,12 @@ class Folder:
             file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
 
     def feature_files(self) -> list[Path]:
-        """Return what the stage ``encode`` writes."""
+        """Return the files that the stage ``encode`` writes."""
         return [self.item_feat, self.item_ids, self.user_feat, self.user_ids]
 
 
 def default_folder(parent: Path, identity: Mapping[str, Any], leaky: bool) -> Path:
-    """Return where a set is written by default, named after whatever its profiles depend on."""
+    """Return the default folder of a set; its name holds a hash of the profiles' inputs."""
     mark = f"{MARK}-" if leaky else ""
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return parent / f"reason-{mark}{digest[:10]}"
@@ -90,15 +90,15 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
             file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
 
 
-def read_lines(path: Path, key: str, wanted_by: str) -> dict[str, dict[str, Any]]:
+def read_lines(path: Path, key: str, hint: str) -> dict[str, dict[str, Any]]:
     """Read JSON lines by one of their fields.
 
     Raises:
-        FileNotFoundError: there is no such file; says which stage writes it.
-        ValueError: a line is not such JSON, or a key is there twice.
+        FileNotFoundError: the file does not exist; ``hint`` says which stage writes it.
+        ValueError: a line is not such JSON, or a key is listed twice.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. {wanted_by}")
+        raise FileNotFoundError(f"{path} does not exist. {hint}")
     lines: dict[str, dict[str, Any]] = {}
     for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not text:
@@ -109,7 +109,7 @@ def read_lines(path: Path, key: str, wanted_by: str) -> dict[str, dict[str, Any]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: not a JSON object with {key!r}.") from error
         if name in lines:
-            raise ValueError(f"{path}, line {number}: {key} {name!r} is there twice.")
+            raise ValueError(f"{path}, line {number}: {key} {name!r} is listed twice.")
         lines[name] = line
     return lines
 

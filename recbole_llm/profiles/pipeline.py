@@ -18,31 +18,32 @@ Prompts and answers are in ``<cache_dir>/reason.sqlite`` (see ``store``).
 
 from __future__ import annotations
 
-import importlib.metadata
-import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recbole_llm.data.atomic import text_columns
 from recbole_llm.data.history import UserHistory
-from recbole_llm.data.modality import Items, item_texts, listed_rows
-from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
+from recbole_llm.data.items import Items
+from recbole_llm.encoders.images import IMAGE_SUFFIXES
+from recbole_llm.encoders.text import encode_each_once, encode_texts
 from recbole_llm.files import sha256_of, write_ids
-from recbole_llm.profiles import prompts
 from recbole_llm.profiles.answer import Backend
 from recbole_llm.profiles.asking import Outcome, Policy, Question, Usage, ask_all
 from recbole_llm.profiles.backends import build_backend
-from recbole_llm.profiles.output import (
-    Folder,
-    default_folder,
-    read_lines,
-    write_features,
-    write_lines,
+from recbole_llm.profiles.description import describe_set, output_folder
+from recbole_llm.profiles.item_images import find_item_images, image_folder
+from recbole_llm.profiles.item_texts import full_texts, row_tokens
+from recbole_llm.profiles.output import Folder, read_lines, write_features, write_lines
+from recbole_llm.profiles.prompts import (
+    cut_to_tokens,
+    load_image_prompt,
+    load_profile_prompt,
+    render,
 )
 from recbole_llm.profiles.settings import Settings
 from recbole_llm.profiles.store import FILE_NAME, AnswerStore
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from recbole_llm.config import Config
     from recbole_llm.data.loading import Split
 
-_PACKAGES = ("recbole-llm", "transformers", "torch", "openai", "sentence-transformers")
-
 
 class Reasoner:
     """One data set, one split and one set of settings, through the stages.
@@ -60,14 +59,15 @@ class Reasoner:
     Only ``split.train`` reaches a prompt, unless ``settings.leaky``.
 
     Args:
-        settings: of the pipeline.
-        config: of the data; reads ``data_path``, ``cache_dir``, ``seed``, ``show_progress``.
+        settings: settings of the pipeline.
+        config: settings of the data, of which ``data_path``, ``cache_dir``, ``seed`` and
+            ``show_progress`` are read.
         split: the data and its parts.
-        data: ``describe_data`` of the split.
-        given: the settings of the data as the user gave them, for the audit to split again.
+        data: fingerprint of the split, from ``describe_data``.
+        given: settings of the data as the user gave them, so that an audit can split again.
 
     Raises:
-        ValueError, OSError, ImportError: what is wrong with the settings, data, models or folder.
+        ValueError, OSError, ImportError: the settings, data, models or folder are wrong.
     """
 
     def __init__(
@@ -79,22 +79,32 @@ class Reasoner:
         given: Mapping[str, Any],
     ) -> None:
         self.settings, self.config, self.split = settings, config, split
-        self.profile_prompt = prompts.load_profile_prompt(settings.profile_prompt)
-        self.image_prompt = prompts.load_image_prompt(settings.image_prompt)
-        self.items = Items(config, ["[PAD]", *row_tokens(config, split)])
+        self.profile_prompt = load_profile_prompt(settings.profile_prompt)
+        self.image_prompt = load_image_prompt(settings.image_prompt)
+        tokens = row_tokens(config, split)
+        self.items = Items(config, ["[PAD]", *tokens])
         self.columns = text_columns(
             settings.text_columns, self.items.item_file, config, option="--text_columns"
         )
-        self.images = self._find_images()
+        dataset = split.dataset
+        known = set(map(str, dataset.field2id_token[dataset.iid_field][1:]))
+        self.images = find_item_images(settings, config, [t for t in tokens if t in known])
         self.backend = build_backend(settings, config) if settings.stage != "encode" else None
         self.image_backend = self._image_backend()
-        self.folder = Folder(self._output(data), settings.leaky)
+        made_from = {
+            "split": data["split"],
+            "text_columns": self.columns,
+            "profile_prompt": self.profile_prompt,
+            "image_prompt": self.image_prompt if self.images else None,
+        }
+        self.folder = Folder(output_folder(settings, config, made_from), settings.leaky)
+        backends = {"model": self.backend, "image_model": self.image_backend}
         self.report = self.folder.prepare()
-        self.report |= self._describe(data, given)
+        self.report |= describe_set(settings, config, made_from, given, backends)
         self.report.setdefault("stages", {})
 
     def run(self) -> dict[str, Any]:
-        """Run the stages that are asked for; returns the report, which is also written."""
+        """Run the requested stages; write and return the report."""
         with AnswerStore(Path(self.config["cache_dir"]) / FILE_NAME) as store:
             for stage in self.settings.stages:
                 {
@@ -110,14 +120,14 @@ class Reasoner:
         if not self.images or self.image_backend is None:
             if self.settings.stage == "images":
                 raise ValueError(
-                    f"no images for the items of {self.config['dataset']!r}: {self._image_folder()}"
-                    f" has no files <item token>{'|'.join(IMAGE_SUFFIXES)}. Name their folder by "
-                    f"--image_folder."
+                    f"no images for the items of {self.config['dataset']!r}: "
+                    f"{image_folder(self.settings, self.config)} has no files "
+                    f"<item token>{'|'.join(IMAGE_SUFFIXES)}. Name their folder by --image_folder."
                 )
             self.report["stages"]["images"] = {"images": 0, "described": 0}
             self.folder.descriptions.unlink(missing_ok=True)
             return
-        prompt = prompts.render(
+        prompt = render(
             self.image_prompt,
             dataset=self.config["dataset"],
             max_words=self.settings.max_words,
@@ -135,16 +145,16 @@ class Reasoner:
         }
 
     def write_profiles(self, store: AnswerStore) -> None:
-        """Ask for each user's profile from his or her training items, oldest first (eqs. 2-4)."""
+        """Ask for each user's profile from the user's training items, oldest first (eq. 2 to 4)."""
         assert self.backend is not None
-        texts = self._item_texts()
+        texts = self.item_texts
         write_lines(
             self.folder.item_texts, ({"item": item, "text": text} for item, text in texts.items())
         )
         users = self.histories()
         questions = []
         for user, tokens in users.items():
-            # An item without any text has nothing to say, and stays in no prompt.
+            # Items without text are left out of the histories, so of the prompts too.
             shown = [texts[token] for token in tokens]
             if shown:
                 questions.append(Question(user, self.profile_request(shown)))
@@ -174,7 +184,7 @@ class Reasoner:
         """
         parts = self.split[1:] if self.settings.leaky else (self.split.train,)
         history, dataset = UserHistory.of(parts), self.split.dataset
-        texts = self._item_texts()
+        texts = self.item_texts
         n_users = min(dataset.user_num - 1, self.settings.max_users or dataset.user_num)
         users = {}
         bounds = history.indptr.tolist()
@@ -188,7 +198,7 @@ class Reasoner:
 
     def profile_request(self, texts: Sequence[str]) -> str:
         """Return Prompt 2 over these descriptions."""
-        return prompts.render(
+        return render(
             self.profile_prompt,
             dataset=self.config["dataset"],
             max_words=self.settings.max_words,
@@ -197,9 +207,9 @@ class Reasoner:
 
     def encode(self, store: AnswerStore) -> None:
         """Encode descriptions (eq. 5) and profiles (eq. 13) into unit vectors."""
-        wanted_by = "Run `recbole_llm reason --stage=profiles` with the same settings first."
-        texts = read_lines(self.folder.item_texts, "item", wanted_by)
-        profiles = read_lines(self.folder.profiles, "user", wanted_by)
+        hint = "Run `recbole_llm reason --stage=profiles` with the same settings first."
+        texts = read_lines(self.folder.item_texts, "item", hint)
+        profiles = read_lines(self.folder.profiles, "user", hint)
         rows = list(self.items.tokens[1:])
         item_feat = self._encode([texts.get(token, {}).get("text") for token in rows])
         write_features(self.folder.item_feat, item_feat)
@@ -218,24 +228,18 @@ class Reasoner:
         self.report["files"] |= {path.name: sha256_of(path) for path in self.folder.feature_files()}
 
     def _encode(self, texts: Sequence[str | None]) -> NDArray[np.float32]:
-        """Return (n, width) float32, zero where there is no text."""
-        from recbole_llm.encoders.text import encode_texts
-
-        distinct = sorted({text for text in texts if text})
-        if not distinct:
+        """Return (n, width) float32, zero rows where there is no text."""
+        if not any(texts):
             raise ValueError(
                 f"there is nothing to encode: no text in {self.folder.path}. See the failures in "
                 f"its report.json."
             )
-        vectors = encode_texts(
-            distinct, self.settings.encoder, show_progress=bool(self.config["show_progress"])
-        )
-        row_of = {text: row for row, text in enumerate(distinct)}
-        feature = np.zeros((len(texts), vectors.shape[1]), dtype=np.float32)
-        for row, text in enumerate(texts):
-            if text:
-                feature[row] = vectors[row_of[text]]
-        return feature
+        show = bool(self.config["show_progress"])
+
+        def encode(distinct: list[str]) -> NDArray[np.float32]:
+            return encode_texts(distinct, self.settings.encoder, show_progress=show)
+
+        return encode_each_once(texts, encode)
 
     def _ask(
         self, questions: list[Question], backend: Backend, store: AnswerStore, unit: str
@@ -249,22 +253,19 @@ class Reasoner:
         show = bool(self.config["show_progress"])
         return ask_all(questions, backend, store, policy, unit=unit, show_progress=show)
 
-    def _item_texts(self) -> dict[str, str]:
-        """Return each item's multimodal description, cut to ``max_item_tokens`` (built once)."""
-        if not hasattr(self, "_texts"):
-            from recbole_llm.profiles.local_client import load_tokenizer
+    @cached_property
+    def item_texts(self) -> dict[str, str]:
+        """Each item's multimodal description, cut to ``max_item_tokens`` tokens."""
+        from recbole_llm.profiles.local_client import load_tokenizer
 
-            tokenizer = load_tokenizer(
-                self.settings.tokenizer_name,
-                self.settings.revision if self.settings.backend == "transformers" else None,
-                self.config["cache_dir"],
-            )
-            full = full_texts(self.columns, self.items, self._descriptions())
-            limit = self.settings.max_item_tokens
-            self._texts = {
-                token: prompts.cut_to_tokens(text, limit, tokenizer) for token, text in full.items()
-            }
-        return self._texts
+        tokenizer = load_tokenizer(
+            self.settings.tokenizer_name,
+            self.settings.revision if self.settings.backend == "transformers" else None,
+            self.config["cache_dir"],
+        )
+        full = full_texts(self.columns, self.items, self._descriptions())
+        limit = self.settings.max_item_tokens
+        return {token: cut_to_tokens(text, limit, tokenizer) for token, text in full.items()}
 
     def _descriptions(self) -> dict[str, str]:
         if not self.images:
@@ -276,101 +277,16 @@ class Reasoner:
         )
         return {item: line["text"] for item, line in lines.items() if line["text"]}
 
-    def _find_images(self) -> dict[str, Path]:
-        """Return the image of each item of the data that has one, in the items' order."""
-        if self.settings.image_folder == "none":
-            return {}
-        folder = self._image_folder()
-        if not folder.is_dir():
-            if self.settings.image_folder is not None:
-                raise FileNotFoundError(f"--image_folder={folder} is no folder.")
-            return {}
-        known = set(map(str, self.split.dataset.field2id_token[self.split.dataset.iid_field][1:]))
-        return find_images(folder, [token for token in self.items.tokens[1:] if token in known])
-
-    def _image_folder(self) -> Path:
-        return Path(self.settings.image_folder or Path(self.config["data_path"]) / "images")
-
     def _image_backend(self) -> Backend | None:
         if not self.images or "images" not in self.settings.stages:
             return None
         if self.settings.backend == "transformers" and self.settings.image_model is None:
             raise ValueError(
-                f"{len(self.images)} items have an image in {self._image_folder()}: give "
+                f"{len(self.images)} items have an image in "
+                f"{image_folder(self.settings, self.config)}: give "
                 f"--image_model=FOLDER, a model that takes images, or --image_folder=none."
             )
         return build_backend(self.settings, self.config, sees_images=True)
-
-    def _output(self, data: Mapping[str, Any]) -> Path:
-        if self.settings.output is not None:
-            return Path(self.settings.output)
-        parent = Path(self.config["data_path"])
-        return default_folder(parent, self._identity(data), self.settings.leaky)
-
-    def _identity(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what names the default folder: whatever the profiles depend on."""
-        names = (
-            "backend model_name image_model revision dtype temperature top_p max_new_tokens "
-            "max_words max_history max_item_tokens overlong tokenizer leaky".split()
-        )
-        return {
-            "dataset": self.config["dataset"],
-            "split": data["split"],
-            "columns": self.columns,
-            "prompts": [self.profile_prompt, self.image_prompt if self.images else None],
-            **{name: getattr(self.settings, name) for name in names},
-        }
-
-    def _describe(self, data: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-        versions = {}
-        for package in _PACKAGES:
-            try:
-                versions[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                logging.getLogger().debug("%s is not installed", package)
-        described = {
-            "leaky": self.settings.leaky,
-            "mark": self.folder.mark,
-            "dataset": self.config["dataset"],
-            "protocol": self.config["protocol"],
-            "seed": self.config["seed"],
-            "split": data["split"],
-            "given": dict(given),
-            "settings": self.settings.to_dict(),
-            "text_columns": self.columns,
-            "profile_prompt": self.profile_prompt,
-            "image_prompt": self.image_prompt if self.images else None,
-            "store": str((Path(self.config["cache_dir"]) / FILE_NAME).absolute()),
-            "versions": versions,
-            "threads": torch.get_num_threads(),
-        }
-        for name, backend in (("model", self.backend), ("image_model", self.image_backend)):
-            if backend is not None:
-                described[name] = backend.identity
-        return described
-
-
-def row_tokens(config: Config, split: Split) -> list[str]:
-    """Return the item tokens in the row order of feature files, which is also the data set's own.
-
-    Without ``item_ids.txt`` and ``.item`` file: the items of the interactions.
-    """
-    items = Items(config, [])
-    if items.ids_file.is_file() or items.item_file.is_file():
-        return listed_rows(items)[0]
-    return [str(token) for token in split.dataset.field2id_token[split.dataset.iid_field][1:]]
-
-
-def full_texts(
-    columns: Sequence[str], items: Items, descriptions: Mapping[str, str]
-) -> dict[str, str]:
-    """Return each item's text joined to its image's description, not yet cut (eq. 2)."""
-    tokens = items.tokens[1:]
-    own = item_texts(columns, items) if columns else [""] * len(tokens)
-    return {
-        str(token): prompts.item_description(text, descriptions.get(str(token), ""))
-        for token, text in zip(tokens, own, strict=True)
-    }
 
 
 def _line(outcome: Outcome) -> dict[str, Any]:

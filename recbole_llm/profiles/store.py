@@ -1,4 +1,4 @@
-"""Every answer of a model, kept in one SQLite file under a hash of all that it depends on."""
+"""Answers of models in one SQLite file, each under a hash of everything it depends on."""
 
 import hashlib
 import json
@@ -67,7 +67,7 @@ class AnswerStore:
         return Stored(json.loads(row[0]), Answer(row[1], bool(row[2]), row[3], row[4]))
 
     def put(self, request: Mapping[str, Any], answer: Answer) -> str:
-        """Store an answer and return its key; an answer that is already there stays."""
+        """Store an answer and return its key; an answer that is already stored stays."""
         key = request_key(request)
         row = (key, _json(request), *answer, time.time())
         with self._errors():

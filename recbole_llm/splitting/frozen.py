@@ -2,10 +2,10 @@
 
 ``<data_path>/<dataset>/splits/<name>/`` holds
 
-- ``train.inter``, ``valid.inter``, ``test.inter``: the source's lines, in its order;
+- ``train.inter``, ``valid.inter``, ``test.inter``: lines of the source, in the source's order;
 - ``rows.npy``: int32, the source's row numbers of the three parts one after the other, each in the
-  order in which a run gets its rows, so that a frozen split trains as the split it was made of;
-- ``manifest.json``: protocol, seed, the settings that chose the rows, counts and sha256 sums.
+  order in which a run gets its rows, so that training equals that on the unfrozen split;
+- ``manifest.json``: protocol, seed, the settings that chose the rows, counts and checksums.
 
 The bytes depend on the source, the settings and this package's version alone.
 """
@@ -26,7 +26,7 @@ from recbole_llm.files import sha256_of
 PARTS = ("train", "valid", "test")
 MANIFEST, ROWS = "manifest.json", "rows.npy"
 
-#: Settings that choose or name rows: fixed when a split is frozen, and then those of its runs.
+#: Settings that choose or name rows: a frozen split fixes them, and its runs take them over.
 ROW_SETTINGS = (
     "USER_ID_FIELD",
     "ITEM_ID_FIELD",
@@ -47,7 +47,7 @@ class FrozenSplit(NamedTuple):
     """A frozen split as its manifest has it.
 
     Attributes:
-        folder: where its files are.
+        folder: folder of the split's files.
         manifest: content of ``manifest.json``.
     """
 
@@ -61,41 +61,41 @@ class FrozenSplit(NamedTuple):
 
     @property
     def protocol(self) -> str:
-        """How it was split, for example ``random811``."""
+        """Protocol of the split, for example ``random811``."""
         return str(self.manifest["protocol"])
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings of ``ROW_SETTINGS`` that its rows were chosen by."""
+        """The values of ``ROW_SETTINGS`` that chose the rows."""
         return dict(self.manifest["settings"])
 
     @property
     def sha256(self) -> str:
-        """Digest of all that decides the split: source, files, protocol, settings."""
+        """Digest of everything that decides the split: source, files, protocol, settings."""
         return str(self.manifest["sha256"])
 
     def describe(self) -> dict[str, Any]:
-        """Return what a run's record keeps of it."""
+        """Return what a run's record keeps of the split."""
         keys = ("protocol", "seed", "sha256")
         return {"name": self.name, **{key: self.manifest[key] for key in keys}}
 
     def check_files(self, source: Path) -> None:
-        """Compare the source and every file of the split with the manifest's sums.
+        """Compare the source and every file of the split with the manifest's checksums.
 
         Raises:
-            FileNotFoundError: a file is not there.
-            ValueError: a file was changed; names it and both sums.
+            FileNotFoundError: a file is missing.
+            ValueError: a file was changed; the message has both checksums.
         """
-        wanted = {source: self.manifest["source"]["sha256"]}
-        wanted |= {self.folder / name: sha for name, sha in self.manifest["files"].items()}
-        for path, sha256 in wanted.items():
+        expected = {source: self.manifest["source"]["sha256"]}
+        expected |= {self.folder / name: sha for name, sha in self.manifest["files"].items()}
+        for path, sha256 in expected.items():
             if not path.is_file():
                 raise FileNotFoundError(f"split {self.name!r}: {path} is missing.")
             found = sha256_of(path)
             if found != sha256:
                 raise ValueError(
                     f"split {self.name!r}: {path} was changed since the split was frozen: sha256 "
-                    f"{sha256} then, {found} now. Bring the file back, or freeze a new split "
+                    f"{sha256} then, {found} now. Restore the file, or freeze a new split "
                     f"with `recbole_llm split`."
                 )
 
@@ -110,22 +110,23 @@ def read_frozen(name: str, dataset_folder: Path, dataset: str) -> FrozenSplit:
     """Read a split's manifest.
 
     Args:
-        name: of a folder under ``splits/``, or a path to such a folder.
+        name: name of a folder under ``splits/``, or a path to a split's folder.
         dataset_folder: ``<data_path>/<dataset>``.
-        dataset: the data set that it must be of.
+        dataset: name of the dataset that the split must belong to.
 
     Raises:
-        FileNotFoundError: there is no such split; lists those that are there.
-        ValueError: its manifest was changed or is of another data set.
+        FileNotFoundError: the split does not exist; lists the existing ones.
+        ValueError: the manifest was changed or belongs to another dataset.
     """
     splits = dataset_folder / "splits"
     folder = Path(name) if os.sep in name else splits / name
     path = folder / MANIFEST
     if not path.is_file():
-        known = ", ".join(sorted(it.parent.name for it in splits.glob(f"*/{MANIFEST}"))) or "none"
+        known = sorted(file.parent.name for file in splits.glob(f"*/{MANIFEST}"))
         raise FileNotFoundError(
-            f"dataset {dataset!r} has no frozen split {name!r}: no {path}; there are: {known}. "
-            f"Freeze one: recbole_llm split --dataset={dataset} --protocol=..."
+            f"dataset {dataset!r} has no frozen split {name!r}: no {path}. "
+            f"Existing splits: {', '.join(known) or 'none'}. Freeze one: "
+            f"recbole_llm split --dataset={dataset} --protocol=..."
         )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -147,8 +148,8 @@ def write_frozen(
     """Write a split; the same split again leaves the same bytes.
 
     Args:
-        folder: of the split; its last part is the split's name.
-        manifest: all but sums; ``counts["source"]`` is the number of rows of the source.
+        folder: folder of the split; its last part is the split's name.
+        manifest: content without checksums; ``counts["source"]`` is the source's number of rows.
         source: the ``.inter`` file.
         rows: row numbers of each part, in the order in which a run gets them.
 
@@ -205,8 +206,9 @@ def _line_starts(source: Path, n_rows: int) -> NDArray[np.int64]:
     start = start[~is_blank]  # pandas skips them too; here each goes with the row before it
     if len(start) != n_rows + 1:
         raise ValueError(
-            f"{source}: {len(start) - 1} lines are read as {n_rows} rows, so its lines cannot be "
-            f"shared out. Is there a quotation mark in it, or an encoding other than UTF-8?"
+            f"{source}: {len(start) - 1} lines are read as {n_rows} rows, so the lines cannot be "
+            f"divided among the parts. Does the file hold a quotation mark, or is its encoding not "
+            f"UTF-8?"
         )
     return np.append(start, len(data))
 
@@ -216,12 +218,12 @@ def _write_lines(
 ) -> None:
     """Write the header and the lines of ``rows``, in the source's order."""
     data = np.memmap(source, dtype=np.uint8, mode="r")
-    wanted = np.zeros(len(start) - 1, dtype=bool)
-    wanted[0] = True
-    wanted[rows + 1] = True
+    chosen = np.zeros(len(start) - 1, dtype=bool)
+    chosen[0] = True
+    chosen[rows + 1] = True
     with path.open("wb") as file:
-        for begin in range(0, len(wanted), _LINES_AT_A_TIME):
-            chunk = wanted[begin : begin + _LINES_AT_A_TIME]
+        for begin in range(0, len(chosen), _LINES_AT_A_TIME):
+            chunk = chosen[begin : begin + _LINES_AT_A_TIME]
             length = np.diff(start[begin : begin + len(chunk) + 1])
             block = data[start[begin] : start[begin + len(chunk)]]
             file.write(block[np.repeat(chunk, length)].tobytes())

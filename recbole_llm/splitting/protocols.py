@@ -28,7 +28,7 @@ class SplitRows(NamedTuple):
         valid: (n,) int64.
         test: (n,) int64.
         dropped: (n,) int64, held-out interactions of users without a training one.
-        facts: what a reader wants to know besides: cut times, how many users or items are cold.
+        facts: further facts for the manifest: cut times, the number of cold users or items.
     """
 
     train: Index
@@ -55,16 +55,16 @@ def split_rows(
     """Split interactions; O(n log n) time.
 
     Args:
-        protocol: one of ``PROTOCOLS``.
+        protocol: protocol name, one of ``PROTOCOLS``.
         user: (n,) user ids.
         item: (n,) item ids.
-        time: (n,), needed by ``TIMED``.
-        seed: of ``SEEDED``.
-        cold_share: of users (``cold_users``) or items (``cold_items``) held out, half of them for
+        time: (n,) times, needed by the protocols in ``TIMED``.
+        seed: seed of the protocols in ``SEEDED``.
+        cold_share: share of users (``cold_users``) or items (``cold_items``) held out, half for
             validation and half for test, as in CLCRec (Wei et al., MM 2021): the epoch is chosen on
             other cold ones than are tested.
         unseen_users: ``drop`` or ``keep`` held-out interactions of users without a training one.
-            None: drop, as is usual, but for ``cold_users``.
+            None: drop, except for ``cold_users``, where they are all there is.
 
     Raises:
         ValueError: an unknown protocol or option, no times, or a part is left empty.
@@ -172,4 +172,4 @@ def _by_cold_ids(ids: Index, share: float, seed: int) -> tuple[list[Index], dict
     part_of[drawn[n_cold // 2 :]] = 2
     part = part_of[ids]
     counts = {"valid": n_cold // 2, "test": n_cold - n_cold // 2}
-    return [np.flatnonzero(part == nth) for nth in range(3)], counts
+    return [np.flatnonzero(part == number) for number in range(3)], counts

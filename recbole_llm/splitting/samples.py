@@ -40,30 +40,30 @@ def cut_samples(
         parts: positions of training, validation and test.
         width: L, the longest history.
     """
-    cut = [_part_samples(user, time, parts, nth, width) for nth in range(len(parts))]
+    cut = [_part_samples(user, time, parts, part, width) for part in range(len(parts))]
     target = np.concatenate([samples.target for samples in cut])
-    part = np.repeat(np.arange(len(cut)), [len(samples.target) for samples in cut])
+    part_of = np.repeat(np.arange(len(cut)), [len(samples.target) for samples in cut])
     order = np.lexsort((target, user[target], time[target]))
     order = grouped(order, user[target])[0]
     begin = 0
     ordered = []
-    for nth, samples in enumerate(cut):
-        mine = order[part[order] == nth] - begin
-        ordered.append(Samples(*(array[mine] for array in samples)))
+    for part, samples in enumerate(cut):
+        rows = order[part_of[order] == part] - begin
+        ordered.append(Samples(*(array[rows] for array in samples)))
         begin += len(samples.target)
     return ordered
 
 
 def _part_samples(
-    user: Index, time: NDArray[np.floating], parts: Sequence[Index], nth: int, width: int
+    user: Index, time: NDArray[np.floating], parts: Sequence[Index], part: int, width: int
 ) -> Samples:
-    is_visible, is_mine = np.zeros(len(user), dtype=bool), np.zeros(len(user), dtype=bool)
-    is_visible[np.concatenate(parts[: nth + 1])] = True
-    is_mine[parts[nth]] = True
+    is_visible, is_target = np.zeros(len(user), dtype=bool), np.zeros(len(user), dtype=bool)
+    is_visible[np.concatenate(parts[: part + 1])] = True
+    is_target[parts[part]] = True
     visible = np.flatnonzero(is_visible)
     visible = visible[np.lexsort((time[visible], user[visible]))]
     order, position, _ = grouped(visible, user)
-    at = np.flatnonzero(is_mine[order] & (position > 0))
+    at = np.flatnonzero(is_target[order] & (position > 0))
     length = np.minimum(position[at], width)
     column = np.arange(width)
     history = order[np.minimum((at - length)[:, None] + column, len(order) - 1)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recbole_llm.config import Config
-from recbole_llm.data.modality import Items
+from recbole_llm.data.items import Items
 
 # Order of first use differs from ITEMS, so that RecBole's ids are not the rows of any file.
 ITEMS = ["i1", "i2", "i3", "i4", "i5"]

@@ -245,7 +245,7 @@ def test_malformed_header(folder, header, message):
 
 def test_column_that_load_col_names_is_missing(folder):
     columns = ["user_id", "item_id", "timestamp", "rating"]
-    with pytest.raises(ValueError, match=r"no column 'rating' \(load_col\), it has user_id"):
+    with pytest.raises(ValueError, match=r"no column 'rating' \(load_col\), the file has user_id"):
         load(folder, load_col={"inter": columns})
 
 

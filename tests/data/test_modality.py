@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from recbole_llm.data import modality
+from recbole_llm.data import modality_sources
 from recbole_llm.data.modality import fill_missing, load_modality, modality_files
 
 RNG = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def test_without_item_ids_the_item_file_gives_the_rows(folder):
 def test_many_blocks_equal_one(folder, monkeypatch):
     folder.write_ids()
     np.save(folder.path / "f.npy", FEATURE)
-    monkeypatch.setattr(modality, "_ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(modality_sources, "_ROWS_AT_A_TIME", 2)
     assert np.array_equal(load_modality("image", "f.npy", folder.items())[1:], FEATURE)
 
 

@@ -16,7 +16,8 @@ from chat_server import Server, prompt_of, say, status
 
 from recbole_llm.cli import main
 from recbole_llm.config import Config
-from recbole_llm.data.modality import Items, load_modality
+from recbole_llm.data.items import Items
+from recbole_llm.data.modality import load_modality
 
 
 def report(folder):
@@ -216,7 +217,7 @@ def test_encode_needs_profiles(reason, capsys):
         (["--top_p=2"], "--top_p must lie in (0, 1]"),
         (["--text_columns=titel"], "has no column 'titel', it has item_id, title"),
         (["--profile_prompt=mllmrec_profil"], "Did you mean 'mllmrec_profile'?"),
-        (["--image_folder=nowhere"], "--image_folder=nowhere is no folder."),
+        (["--image_folder=nowhere"], "--image_folder=nowhere is not a folder."),
         (["--stage=images"], "no images for the items of 'toy'"),
         (["--model=BPR"], "--model is not taken here"),
         (["--epoch=3"], "unknown key 'epoch'"),
