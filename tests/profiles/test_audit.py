@@ -126,4 +126,4 @@ def test_wrong_folders(reason, audit, tmp_path, out, capsys, arguments):
     reason()
     (tmp_path / "saved" / "cache" / "reason.sqlite").unlink()
     assert audit() == 2
-    assert "which is not there any more" in capsys.readouterr().err
+    assert "which no longer exists" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def test_wrong_key_or_model_stops_at_once(server: Server, code: int, message: st
 
 def test_server_that_is_down(server: Server):
     server.close()
-    with pytest.raises(ConnectionError, match="got no answer from .*the same command goes on"):
+    with pytest.raises(ConnectionError, match="got no answer from .*the same command resumes"):
         dict(backend(server, retries=0).ask(requests(20)))
     with pytest.raises(ConnectionError):  # too few to be many in a row
         dict(backend(server, retries=0).ask(requests(1)))
