@@ -11,9 +11,8 @@ from recbole.utils import FeatureType
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import inter_files
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.registry import suggest
 from recbole_llm.splitting.frozen import PARTS, ROW_SETTINGS, FrozenSplit, write_frozen
-from recbole_llm.splitting.protocols import PROTOCOLS, SEEDED, TIMED, Index, SplitRows, split_rows
+from recbole_llm.splitting.protocols import Index, SplitRows, find_protocol, split_rows
 from recbole_llm.version import __version__
 
 
@@ -33,13 +32,8 @@ def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any])
     files = given.pop("config_files", None) or []
     files = files.split() if isinstance(files, str) else list(files)
     if protocol is not None:
-        if protocol not in PROTOCOLS:
-            raise ValueError(
-                f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}."
-                f"{suggest(str(protocol), list(PROTOCOLS))}"
-            )
         # RecBole's relatives, so that timestamps are asked for where they are needed.
-        given["protocol"] = "loo" if protocol in TIMED else "random811"
+        given["protocol"] = "loo" if find_protocol(protocol).needs_time else "random811"
     return Config("Pop", dataset, files, command_line=given)
 
 
@@ -97,7 +91,7 @@ def freeze(
         "filtered": dataset.n_source_rows - len(feat),
         "unseen_users": len(split.dropped),
     }
-    seed = config["seed"] if protocol in SEEDED else None
+    seed = config["seed"] if find_protocol(protocol).is_seeded else None
     folder = _splits_folder(config) / (name or (protocol if seed is None else f"{protocol}-{seed}"))
     manifest = {
         "name": folder.name,

@@ -1,8 +1,9 @@
-"""The protocols that ``recbole_llm split`` knows, on plain arrays.
+"""The protocols of ``recbole_llm split``, on plain arrays; ``PROTOCOLS`` at the end lists them.
 
 ``loo`` and ``random811`` give RecBole's rows in RecBole's order, without its loops over users.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-Index = NDArray[np.int64]
+from recbole_llm.registry import suggest
 
-#: Protocols that need timestamps, that draw by a seed, and all.
-TIMED = ("loo", "temporal811", "global_time")
-SEEDED = ("random811", "cold_users", "cold_items")
-PROTOCOLS = (*TIMED, *SEEDED)
+Index = NDArray[np.int64]
 
 _RATIO = 0.1 / sum([0.8, 0.1, 0.1])  # RecBole's arithmetic, to the last bit
 
@@ -43,6 +41,44 @@ class SplitRows(NamedTuple):
         return self.train, self.valid, self.test
 
 
+class Interactions(NamedTuple):
+    """What a protocol may look at.
+
+    Attributes:
+        user: (n,) int64 user ids.
+        item: (n,) int64 item ids.
+        time: (n,) float64; empty where the data has no timestamps.
+        seed: seed of protocols that draw.
+        cold_share: share of users or items that the cold-start protocols hold out.
+    """
+
+    user: Index
+    item: Index
+    time: NDArray[np.float64]
+    seed: int
+    cold_share: float
+
+
+class Protocol(NamedTuple):
+    """How interactions are divided into training, validation and test.
+
+    Attributes:
+        divide: function of the interactions that returns the positions of the three parts, each in
+            the order in which a run gets its rows, and facts for the manifest.
+        help: what is held out, for the command's help.
+        needs_time: whether it reads timestamps.
+        is_seeded: whether it draws by a seed.
+        keeps_unseen_users: whether held-out interactions of users without a training interaction
+            stay in the split by default.
+    """
+
+    divide: Callable[[Interactions], tuple[Sequence[Index], dict[str, Any]]]
+    help: str
+    needs_time: bool = False
+    is_seeded: bool = False
+    keeps_unseen_users: bool = False
+
+
 def split_rows(
     protocol: str,
     user: Index,
@@ -55,48 +91,32 @@ def split_rows(
     """Split interactions; O(n log n) time.
 
     Args:
-        protocol: protocol name, one of ``PROTOCOLS``.
+        protocol: protocol name, a key of ``PROTOCOLS``.
         user: (n,) user ids.
         item: (n,) item ids.
-        time: (n,) times, needed by the protocols in ``TIMED``.
-        seed: seed of the protocols in ``SEEDED``.
+        time: (n,) times; None where the data has none.
+        seed: seed of protocols that draw.
         cold_share: share of users (``cold_users``) or items (``cold_items``) held out, half for
             validation and half for test, as in CLCRec (Wei et al., MM 2021): the epoch is chosen on
-            other cold ones than are tested.
-        unseen_users: ``drop`` or ``keep`` held-out interactions of users without a training one.
-            None: drop, except for ``cold_users``, where they are all there is.
+            other cold users or items than are tested.
+        unseen_users: ``drop`` or ``keep`` held-out interactions of users without a training one;
+            None: as the protocol has it.
 
     Raises:
         ValueError: an unknown protocol or option, no times, or a part is left empty.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; expected one of {', '.join(PROTOCOLS)}.")
-    if protocol in TIMED and time is None:
+    chosen = find_protocol(protocol)
+    if chosen.needs_time and time is None:
         raise ValueError(f"protocol {protocol} needs timestamps, and the data has none loaded.")
-    unseen_users = unseen_users or ("keep" if protocol == "cold_users" else "drop")
+    unseen_users = unseen_users or ("keep" if chosen.keeps_unseen_users else "drop")
     if unseen_users not in ("keep", "drop"):
         raise ValueError(f"unseen_users must be keep or drop, got {unseen_users!r}.")
-    if protocol == "cold_users" and unseen_users == "drop":
-        raise ValueError("unseen_users=drop would leave nothing of the protocol cold_users.")
+    if chosen.keeps_unseen_users and unseen_users == "drop":
+        raise ValueError(f"unseen_users=drop would leave nothing of the protocol {protocol}.")
     if not 0 < cold_share < 1:
         raise ValueError(f"cold_share must lie between 0 and 1, got {cold_share!r}.")
-    facts: dict[str, Any] = {}
-    if protocol == "loo":
-        assert time is not None
-        rows = _leave_one_out(user, time)
-    elif protocol == "random811":
-        generator = torch.Generator().manual_seed(seed)  # RecBole's shuffle
-        order = torch.randperm(len(user), generator=generator).numpy()
-        rows = _by_ratio(order, user)
-    elif protocol == "temporal811":
-        assert time is not None
-        rows = _by_ratio(np.argsort(time, kind="stable"), user)
-    elif protocol == "global_time":
-        assert time is not None
-        rows, facts["cut_times"] = _by_global_time(time)
-    else:
-        ids = user if protocol == "cold_users" else item
-        rows, facts["cold"] = _by_cold_ids(ids, cold_share, seed)
+    times = np.empty(0) if time is None else time
+    rows, facts = chosen.divide(Interactions(user, item, times, seed, cold_share))
     for part, index in zip(("training", "validation", "test"), rows, strict=True):
         if not len(index):
             raise ValueError(
@@ -114,6 +134,20 @@ def split_rows(
     return SplitRows(train, valid, test, dropped, {**facts, "unseen_users": unseen_users})
 
 
+def find_protocol(name: str) -> Protocol:
+    """Return a protocol by its name.
+
+    Raises:
+        ValueError: there is no such protocol; suggests the nearest name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(
+            f"unknown protocol {name!r}; expected one of {', '.join(PROTOCOLS)}."
+            f"{suggest(str(name), list(PROTOCOLS))}"
+        )
+    return PROTOCOLS[name]
+
+
 def grouped(order: Index, user: Index) -> tuple[Index, Index, Index]:
     """Bring each user's rows together, users by their first row in ``order``, as RecBole does.
 
@@ -128,13 +162,23 @@ def grouped(order: Index, user: Index) -> tuple[Index, Index, Index]:
     return order[by_user], position, size[codes]
 
 
-def _leave_one_out(user: Index, time: NDArray[np.float64]) -> list[Index]:
+def _leave_one_out(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
     # RecBole sorts float32 times: with others, ties would fall differently.
-    order = np.argsort(time.astype(np.float32), kind="stable")
-    order, position, size = grouped(order, user)
+    order = np.argsort(data.time.astype(np.float32), kind="stable")
+    order, position, size = grouped(order, data.user)
     left = size - position
     held_out = (left <= 2) & (position > 0)
-    return [order[~held_out], order[held_out & (left == 2)], order[held_out & (left == 1)]]
+    return [order[~held_out], order[held_out & (left == 2)], order[held_out & (left == 1)]], {}
+
+
+def _random(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
+    generator = torch.Generator().manual_seed(data.seed)  # RecBole's shuffle
+    order = torch.randperm(len(data.user), generator=generator).numpy()
+    return _by_ratio(order, data.user), {}
+
+
+def _temporal(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
+    return _by_ratio(np.argsort(data.time, kind="stable"), data.user), {}
 
 
 def _by_ratio(order: Index, user: Index) -> list[Index]:
@@ -154,22 +198,63 @@ def _by_ratio(order: Index, user: Index) -> list[Index]:
     ]
 
 
-def _by_global_time(time: NDArray[np.float64]) -> tuple[list[Index], list[float]]:
+def _global_time(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
     """Cut 80/10/10 at two times; all interactions at a cut time go to the later part."""
-    order = np.argsort(time, kind="stable")
-    ordered = time[order]
-    cuts = ordered[[len(time) * 8 // 10, len(time) * 9 // 10]]
+    order = np.argsort(data.time, kind="stable")
+    ordered = data.time[order]
+    cuts = ordered[[len(order) * 8 // 10, len(order) * 9 // 10]]
     at = np.searchsorted(ordered, cuts, side="left")
-    return np.split(order, at), cuts.tolist()
+    return np.split(order, at), {"cut_times": cuts.tolist()}
 
 
-def _by_cold_ids(ids: Index, share: float, seed: int) -> tuple[list[Index], dict[str, int]]:
+def _cold_users(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
+    return _by_cold_ids(data.user, data)
+
+
+def _cold_items(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
+    return _by_cold_ids(data.item, data)
+
+
+def _by_cold_ids(ids: Index, data: Interactions) -> tuple[list[Index], dict[str, Any]]:
     distinct = np.unique(ids)
-    n_cold = max(round(share * len(distinct)), 2)
-    drawn = np.random.default_rng(seed).permutation(distinct)[:n_cold]
+    n_cold = max(round(data.cold_share * len(distinct)), 2)
+    drawn = np.random.default_rng(data.seed).permutation(distinct)[:n_cold]
     part_of = np.zeros(int(distinct[-1]) + 1, dtype=np.int8)
     part_of[drawn[: n_cold // 2]] = 1
     part_of[drawn[n_cold // 2 :]] = 2
     part = part_of[ids]
     counts = {"valid": n_cold // 2, "test": n_cold - n_cold // 2}
-    return [np.flatnonzero(part == number) for number in range(3)], counts
+    return [np.flatnonzero(part == number) for number in range(3)], {"cold": counts}
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "loo": Protocol(
+        _leave_one_out,
+        "each user's last interaction tests, the one before validates",
+        needs_time=True,
+    ),
+    "random811": Protocol(
+        _random,
+        "8:1:1 of each user's interactions, at random; the rows of run_recbole's own",
+        is_seeded=True,
+    ),
+    "temporal811": Protocol(
+        _temporal, "8:1:1 of each user's interactions, in time order", needs_time=True
+    ),
+    "global_time": Protocol(
+        _global_time,
+        "one cut in time for all, 80/10/10 of the interactions",
+        needs_time=True,
+    ),
+    "cold_users": Protocol(
+        _cold_users,
+        "a share of the users is held out whole: half validates, half tests",
+        is_seeded=True,
+        keeps_unseen_users=True,
+    ),
+    "cold_items": Protocol(
+        _cold_items,
+        "a share of the items is held out whole: half validates, half tests",
+        is_seeded=True,
+    ),
+}

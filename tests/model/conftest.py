@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from model_settings import SMALL
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -18,42 +19,6 @@ from recbole_llm.trainer.staged import stage_config
 
 N_USERS, N_ITEMS, N_EACH = 60, 40, 12
 Row = tuple[str, str, int]
-
-# What makes each model small enough for a test; a new model may need none of it.
-SMALL: dict[str, dict[str, Any]] = {
-    "LightGCN": {"embedding_size": 16},
-    "SASRecCausal": {"hidden_size": 16, "inner_size": 32, "hidden_dropout_prob": 0.2},
-    "HeLLMPretrain": {"embedding_size": 16, "eval_step": 1},
-    "VBPR": {"embedding_size": 16},
-    "FREEDOM": {"embedding_size": 16},
-    "LATTICE": {"embedding_size": 16},
-    "BM3": {"embedding_size": 16},
-    "MGCN": {"embedding_size": 16},
-    "LGMRec": {"embedding_size": 16},
-    "SRGFormer": {"embedding_size": 16},
-    "MLLMRec": {"embedding_size": 16},
-    "HeLLM": {
-        "prompt": "hellm_short",
-        "pool_dim": 4,
-        "prefix_mlp_size": 8,
-        "n_prefix": 2,
-        "lora_r": 2,
-        "graph_stage": {"embedding_size": 16, "epochs": 1, "eval_step": 1},
-        "sequence_stage": {"hidden_size": 16, "inner_size": 32, "epochs": 1},
-    },
-    "GALRec": {
-        "prompts": "galrec_short",
-        "MAX_ITEM_LIST_LENGTH": 6,
-        "prefixes_per_user": 3,
-        "n_first_order": 3,
-        "n_second_order": 2,
-        "queue_size": 32,
-        "momentum": 0.9,
-        "gradient_accumulation_steps": 1,
-        "lora_r": 2,
-        "external_stage": {"embedding_size": 16, "epochs": 1},
-    },
-}
 
 
 def clicks(parity: bool, seed: int = 0) -> list[Row]:

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from model_settings import LEARN
 
 from recbole_llm.config import Config
 from recbole_llm.registry import MODELS, get_model_class
@@ -12,43 +13,6 @@ from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.yaml_io import properties_dir, read_yaml
 
 every_model = pytest.mark.parametrize("model", sorted(MODELS))
-
-# What makes each model learn in a second or two; a new model starts with its own defaults.
-LEARN = {
-    "LightGCN": {"epochs": 30, "learning_rate": 0.02},
-    "SASRecCausal": {"epochs": 40, "learning_rate": 0.005},
-    "HeLLMPretrain": {"epochs": 30, "learning_rate": 0.02},
-    "VBPR": {"epochs": 30, "learning_rate": 0.02},
-    "FREEDOM": {"epochs": 30, "learning_rate": 0.02},
-    "LATTICE": {"epochs": 30, "learning_rate": 0.02},
-    "BM3": {"epochs": 30, "learning_rate": 0.02},
-    "MGCN": {"epochs": 30, "learning_rate": 0.02},
-    "LGMRec": {"epochs": 30, "learning_rate": 0.02},
-    "SRGFormer": {"epochs": 30, "learning_rate": 0.02},
-    "MLLMRec": {"epochs": 60, "learning_rate": 0.01},
-    "HeLLM": {
-        "epochs": 6,
-        "learning_rate": 0.01,
-        "warmup_epochs": 0.2,
-        "head_init": "items",
-        "graph_stage": {"embedding_size": 16, "epochs": 30, "learning_rate": 0.02},
-        "sequence_stage": {
-            "hidden_size": 16,
-            "inner_size": 32,
-            "hidden_dropout_prob": 0.2,
-            "epochs": 40,
-            "learning_rate": 0.005,
-        },
-    },
-    "GALRec": {
-        "epochs": 2,
-        "learning_rate": 0.01,
-        "train_batch_size": 32,
-        "prefixes_per_user": 5,
-        "gal_rows": 8,
-        "external_stage": {"embedding_size": 16, "epochs": 30, "learning_rate": 0.02},
-    },
-}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from sqlalchemy import text
 
 from recbole_llm.sweep.sampler import build_pruner, build_sampler, plan
 from recbole_llm.sweep.space import parse_space, suggest
@@ -36,6 +37,22 @@ def sampler(slot: int) -> optuna.samplers.BaseSampler:
 
 def claim(queue: Queue) -> Any:
     return queue.claim(sampler)
+
+
+def make_stale(queue: Queue, trial: Any) -> None:
+    """Let a trial's last sign of life be a minute old: its worker counts as dead."""
+    storage = queue.storage
+    if isinstance(storage, optuna.storages.RDBStorage):
+        with storage.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 minute') "
+                    "WHERE trial_id = :trial"
+                ),
+                {"trial": trial._trial_id},
+            )
+    else:
+        storage.set_trial_system_attr(trial._trial_id, "heartbeat", time.time() - 60)
 
 
 def test_a_budget_is_met_exactly_and_continued(url: str) -> None:
@@ -67,11 +84,11 @@ def test_a_lost_trial_is_retried_with_its_parameters_and_then_given_up(url: str)
     first = claim(queue)
     drawn = suggest(SPACE, first)
     assert claim(queue) is None and not queue.finished(), "it may be alive"
-    time.sleep(3.2)
+    make_stale(queue, first)
     again = queue.claim(lambda slot: optuna.samplers.RandomSampler(seed=99))
     assert again is not None and again.number == 1 and suggest(SPACE, again) == drawn
     assert not queue.tell(first, TrialState.COMPLETE, 0.5), "the dead one wakes up: too late"
-    time.sleep(3.2)
+    make_stale(queue, again)
     assert claim(queue) is None and queue.finished() and queue.best() is None
     assert [t.state for t in queue.trials()] == [TrialState.FAIL, TrialState.FAIL]
 
@@ -188,6 +205,7 @@ def _gone() -> None:
 WORKER = """
 import sys, time
 from optuna.trial import TrialState
+from sqlalchemy import text
 from recbole_llm.sweep.store import open_store
 from recbole_llm.sweep.study import Queue
 import optuna
