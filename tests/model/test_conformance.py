@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from gradients import unreached
 from model_settings import LEARN
 
 from recbole_llm.config import Config
@@ -13,6 +14,14 @@ from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.yaml_io import properties_dir, read_yaml
 
 every_model = pytest.mark.parametrize("model", sorted(MODELS))
+
+# Weights that the loss does not depend on: their gradient is zero on paper, and rounding as run.
+SILENT = {
+    # The same bias on every key adds the same to all scores of a query; softmax leaves it out.
+    "SASRecCausal": {f"trm_encoder.layer.{n}.multi_head_attention.key.bias" for n in range(2)},
+    # The same bias on every item adds the same to both scores of a pair; BPR takes the difference.
+    "FREEDOM": {"project.image.bias", "project.text.bias"},
+}
 
 
 @pytest.fixture
@@ -215,17 +224,12 @@ def test_renamed_ids_permute_the_scores(make_world, clicks, model):
 
 
 @every_model
-def test_gradients_reach_every_trainable_weight(toy, model):
+def test_gradients_reach_every_weight_that_the_loss_depends_on(toy, model):
     bench = toy.bench(model, epochs=1)  # after a step: some weights start behind a zero
     bench.model.train()
     torch.manual_seed(0)
     bench.model.calculate_loss(bench.batches()[0]).backward()
-    missed = [
-        name
-        for name, weight in bench.model.named_parameters()
-        if weight.requires_grad and (weight.grad is None or not weight.grad.any())
-    ]
-    assert not missed
+    assert unreached(bench.model) == SILENT.get(model, set())
 
 
 @every_model

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from gradients import lone_queries, unreached
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
@@ -446,8 +447,10 @@ def test_t5_trains_and_ranks(world, clicks, tiny_t5):
     model.train()
     model.calculate_loss(bench.batches()[0]).backward()
     trained = {n: w for n, w in model.named_parameters() if w.requires_grad}
-    assert all(w.grad is not None and w.grad.any() for w in trained.values())
-    assert any(".decoder." in n for n in trained) and any(".encoder." in n for n in trained)
+    assert all(w.grad is not None for w in trained.values())
+    assert unreached(model) == lone_queries(model)
+    for part in ("encoder.", "decoder."):
+        assert {n for n in trained if f".{part}" in n} - unreached(model)
 
 
 # ---- what is saved

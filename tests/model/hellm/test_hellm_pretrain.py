@@ -18,6 +18,7 @@ from dense import (
     unit,
     weights,
 )
+from gradients import ROUNDING
 
 from recbole_llm.model.hellm import pretrain
 
@@ -184,7 +185,8 @@ def test_gradients_reach_every_row_of_every_table(make):
     bench.model.calculate_loss(batch(bench)).backward()
     lonely = bench.split.dataset.token2id("user_id", "u4")
     for name, weight in bench.model.named_parameters():
-        missed = (weight.grad.abs().sum(dim=1) == 0).nonzero().flatten().tolist()
+        sizes = weight.grad.abs().amax(dim=1)
+        missed = (sizes <= ROUNDING * sizes.max()).nonzero().flatten().tolist()
         assert missed == ([0, lonely] if name.startswith("user_level") else [0]), name
 
 

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from gradients import ROUNDING, unreached
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -323,9 +324,9 @@ def test_gradients_reach_every_prefix_parameter_and_no_frozen_weight():
     inputs, mask = batch(torch.float32)
     keys_in, values_in = prefix(torch.randn(3, 5, 6), torch.ones(3, 5, dtype=torch.bool))
     last_hidden(model, inputs, mask, prefix_cache(model, keys_in, values_in)).sum().backward()
-    for name, parameter in prefix.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
-    assert prefix.key_bias.grad.abs().amax(dim=(1, 2)).min() > 0  # every layer
+    assert not unreached(prefix)
+    by_layer = prefix.key_bias.grad.abs().amax(dim=(1, 2))
+    assert by_layer.min() > ROUNDING * by_layer.max()
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
