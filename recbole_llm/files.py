@@ -1,24 +1,79 @@
-"""Files written whole or not at all, and their checksums."""
+"""Files and folders that are written whole or not at all, their checksums and their names."""
 
 import hashlib
 import os
+import re
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file under a temporary name beside it; it takes its place only when it is whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
+def replacing(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Write a file under a hidden name next to it; it takes its place once it is whole.
+
+    Args:
+        path: the file to write; its folder exists.
+        durable: whether the content is on the disk itself before it takes its place, so that a
+            power cut leaves the old file or the new one.
+
+    Raises:
+        OSError: the file cannot be written; an older one at ``path`` is intact.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
-        with part.open("wb") as file:
+        with partial.open("wb") as file:
             yield file
-        os.replace(part, path)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the error that led here says more
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Fill a folder under a hidden name next to it; it takes its place once the block ends.
+
+    An older folder at ``folder`` stays until then, and after an error it stays for good. What a
+    killed process left behind is removed first, so two processes must not write one folder at
+    once: a caller that can meet another one holds a lock.
+
+    Args:
+        folder: the folder to write; its parents are made.
+
+    Yields:
+        The empty folder to fill.
+    """
+    recover_folder(folder)
+    partial, old = _aside(folder, "partial"), _aside(folder, "old")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def recover_folder(folder: Path) -> None:
+    """Undo what a process killed inside ``replacing_folder`` left: the older folder is back."""
+    old = _aside(folder, "old")
+    if old.exists() and not folder.exists():  # killed between the two renames
+        old.rename(folder)
+    for leftover in (old, _aside(folder, "partial")):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _aside(folder: Path, suffix: str) -> Path:
+    return folder.with_name(f".{folder.name}.{suffix}")
 
 
 def write_ids(path: Path, tokens: Iterable[str]) -> None:
@@ -31,3 +86,20 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return a name that a file or folder is given, unless it could lead to another folder.
+
+    Args:
+        kind: what has the name, such as ``dataset``, for the message.
+        name: a letter, digit or _ first, then those, - and dots.
+
+    Raises:
+        ValueError: the name holds another character.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(
+            f"{kind}: the name {name!r} must be a folder's name of letters, digits, _, - and dots."
+        )
+    return name

@@ -11,6 +11,7 @@ from recbole.utils import FeatureType
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import inter_files
 from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.files import check_name
 from recbole_llm.splitting.frozen import PARTS, ROW_SETTINGS, FrozenSplit, write_frozen
 from recbole_llm.splitting.protocols import Index, SplitRows, find_protocol, split_rows
 from recbole_llm.version import __version__
@@ -78,8 +79,11 @@ def freeze(
 
     Raises:
         FileNotFoundError: the dataset's files do not exist.
-        ValueError: the data cannot be split by this protocol, or another split has that name.
+        ValueError: the data cannot be split by this protocol, another split has that name, or the
+            name holds more than letters, digits, _, - and dots.
     """
+    if name is not None:
+        check_name("split", name)
     source = inter_files(config)[0]
     dataset = SourceDataset(config)
     if protocol == "loo":

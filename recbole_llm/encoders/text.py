@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm.encoders.hub import find_snapshot
+from recbole_llm.files import sha256_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -93,9 +94,7 @@ def encoder_version(encoder: str) -> str:
         return encoder
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -12,8 +12,6 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from recbole_llm.encoders.hub import quiet
-from recbole_llm.files import sha256_of
+from recbole_llm.files import replacing_folder, sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -110,17 +108,9 @@ def _converted(gguf: Path, digest: str, cache_dir: Path) -> Path:
             return folder
         if folder.exists():
             logger.warning("The cached copy of %s in %s is damaged: rebuilt.", gguf.name, folder)
-            shutil.rmtree(folder)
-        for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a killed process
-            shutil.rmtree(leftover, ignore_errors=True)
         logger.info("Converting %s into %s (once, about half a minute).", gguf.name, folder)
-        temp = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp-", dir=folder.parent))
-        try:
-            _convert(gguf, temp)
-            temp.chmod(0o755)
-            temp.rename(folder)
-        finally:
-            shutil.rmtree(temp, ignore_errors=True)
+        with replacing_folder(folder) as partial:
+            _convert(gguf, partial)
     return folder
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_llm.files import check_name
 from recbole_llm.report.cells import Cells, Run, collect, profiles_with_runs, read_runs
 from recbole_llm.report.figures import draw
 from recbole_llm.report.page import Page, to_html
@@ -46,7 +47,7 @@ def report(
         if len(found) > 1:
             notes.append(f"There are also runs of profile {', '.join(found[1:])} (--profile).")
     cells = collect(spec, runs)
-    folder = Path(output) / spec.name
+    folder = Path(output) / check_name("report", spec.name)
     folder.mkdir(parents=True, exist_ok=True)
     notes = [*([spec.note] if spec.note else []), *cells.notes, *notes]
     return _write(spec, cells, folder, notes)

@@ -13,7 +13,6 @@ The bytes depend on the source, the settings and this package's version alone.
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.files import sha256_of
+from recbole_llm.files import replacing_folder, sha256_of
 
 PARTS = ("train", "valid", "test")
 MANIFEST, ROWS = "manifest.json", "rows.npy"
@@ -156,10 +155,7 @@ def write_frozen(
     Raises:
         ValueError: another split has this name, or the source's lines are not its rows.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with replacing_folder(folder) as partial:
         start = _line_starts(source, manifest["counts"]["source"])
         for part, index in zip(PARTS, rows, strict=True):
             _write_lines(partial / f"{part}.inter", source, start, index)
@@ -180,10 +176,6 @@ def write_frozen(
                     f"{folder} holds another split. Give this one another --name, or remove "
                     f"the folder if no run needs it."
                 )
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return FrozenSplit(folder, content)
 
 

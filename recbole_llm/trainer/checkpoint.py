@@ -1,8 +1,6 @@
 """Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically."""
 
-import contextlib
 import json
-import os
 import pickle
 import random
 from collections.abc import Mapping
@@ -13,6 +11,8 @@ import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
+
+from recbole_llm.files import replacing
 
 FORMAT = "recbole-llm/1"
 
@@ -29,13 +29,9 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         TypeError: a value is of another type.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with replacing(path, durable=True) as file:
             torch.save({"format": FORMAT, **_encode(dict(state))}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         # torch's writer turns "no space left" into a RuntimeError of its own words.
         kept = "The previous checkpoint there is intact. " if path.exists() else ""
@@ -43,9 +39,6 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
             f"cannot write checkpoint {path}: {error}. {kept}"
             f"Free some disk space or set --checkpoint_dir, then add --resume to go on."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # an interrupt, too, leaves no half file
-            partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

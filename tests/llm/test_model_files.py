@@ -175,7 +175,7 @@ def test_killed_conversion_leaves_no_copy_and_its_rest_is_removed(gguf_file, tmp
     assert copies(tmp_path) == []
     load_backbone(gguf_file, cache_dir=tmp_path)
     (folder,) = copies(tmp_path)
-    leftover = folder.with_name(folder.name + ".tmp-dead")  # of a process killed outright
+    leftover = folder.with_name(f".{folder.name}.partial")  # of a process killed outright
     leftover.mkdir()
     truncate(folder)
     load_backbone(gguf_file, cache_dir=tmp_path)

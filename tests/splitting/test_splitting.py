@@ -357,6 +357,14 @@ def test_errors_say_what_to_do(frozen_path, own_ml100k, capsys):
     assert "quotation mark" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["../../outside", "/tmp/outside", ".."])
+def test_a_name_that_leads_out_of_the_folder_of_splits(own_ml100k, capsys, name):
+    before = sorted(own_ml100k.parent.rglob("*"))
+    assert _freeze(own_ml100k, "random811", f"--name={name}") == 2
+    assert f"split: the name {name!r} must be a folder's name" in capsys.readouterr().err
+    assert sorted(own_ml100k.parent.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "model, protocol", [("LightGCN", "cold_items"), ("GRU4Rec", "temporal811")]
 )
