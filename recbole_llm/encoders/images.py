@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recbole_llm.net.http import is_html
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+#: Pillow's other formats include some that it hands to other programs, such as EPS to Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
@@ -56,7 +60,7 @@ def open_image(data: bytes) -> "Image":
     """Read an image's header; its pixels are decoded when they are asked for.
 
     Raises:
-        BadImageError: it is no image, or has too many pixels.
+        BadImageError: the bytes are no image of ``FORMATS``, or it has too many pixels.
     """
     from PIL import Image
 
@@ -64,11 +68,10 @@ def open_image(data: bytes) -> "Image":
         with warnings.catch_warnings():
             # Pillow only warns up to twice its limit.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         limit = Image.MAX_IMAGE_PIXELS
         raise BadImageError(f"more than {limit:,} pixels") from error
     except Exception as error:
-        is_page = data[:512].lstrip().lower().startswith((b"<!doctype html", b"<html"))
-        kind = "an HTML page" if is_page else "nothing" if not data else "other data"
+        kind = "an HTML page" if is_html(data) else "nothing" if not data else "other data"
         raise BadImageError(f"not an image but {kind}") from error

@@ -1,16 +1,14 @@
 """Images from URLs: many at a time, tried again where that may help, kept on disk.
 
-``<folder>/<two digits>/<sha256 of the URL>`` holds an image's bytes as they came. Beside it
-``<sha256>.failed`` holds the reason why a URL has none, where another try would not mend it (404,
+``<folder>/<two digits>/<sha256 of the URL>`` holds an image's bytes as they came. Next to it
+``<sha256>.failed`` holds the reason why a URL has none, where another try would meet it again (404,
 no image, too large); time-outs, lost connections and server errors are tried again by the next run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import queue
-import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,25 +18,30 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 from tqdm import tqdm
 
 from recbole_llm.encoders.images import BadImageError, open_image
 from recbole_llm.files import replacing
-from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
+from recbole_llm.net.http import UnreachableError, get, open_session, slow_error, status_error
+from recbole_llm.net.retry import (
+    NetworkError,
+    PermanentError,
+    RateLimiter,
+    call_with_retries,
+)
 
 _CHUNK = 1 << 16
 
 
 class Transport(NamedTuple):
-    """How hard to try.
+    """Time-outs, retries and limits.
 
     Attributes:
-        timeout_s: until the whole image must be there.
+        timeout_s: seconds until the whole image must have arrived.
         retries: tries after the first.
-        backoff_s: first wait between them, doubled each time, with jitter.
+        backoff_s: first wait between tries in seconds, doubled each time, with jitter.
         concurrency: requests at a time.
-        max_bytes: of an image.
+        max_bytes: largest size of an image.
     """
 
     timeout_s: float = 30.0
@@ -48,16 +51,8 @@ class Transport(NamedTuple):
     max_bytes: int = 20 * 2**20
 
 
-class _FailedError(Exception):
-    """One try without an image."""
-
-    def __init__(self, reason: str, is_final: bool = False, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.is_final, self.wait_s = reason, is_final, wait_s
-
-
-class _LostError(_FailedError):
-    """Nobody answered."""
+class _NotAskedError(NetworkError):
+    """A URL that was left alone; the next run asks for it."""
 
 
 class _Host:
@@ -136,12 +131,8 @@ class ImageCache:
         for url in urls:
             todo.put(url)
 
-        agent = f"recbole-llm/{importlib.metadata.version('recbole-llm')}"
-
         def work() -> None:
-            with requests.Session() as session, suppress(queue.Empty):
-                session.headers["User-Agent"] = agent
-                session.max_redirects = 5
+            with open_session() as session, suppress(queue.Empty):
                 while not self._stop.is_set():
                     url = todo.get_nowait()
                     try:
@@ -163,13 +154,13 @@ class ImageCache:
             self._stop.set()
 
     def _settle(self, session: requests.Session, url: str) -> str | None:
-        """Fetch one URL into its file; returns the reason if that failed."""
+        """Fetch one URL into its file; return the reason if that failed."""
         path = self.path(url)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            data = self._try(session, url)
-        except _FailedError as error:
-            if error.is_final:
+            data = self._fetch_patiently(session, url)
+        except NetworkError as error:
+            if isinstance(error, PermanentError):
                 with replacing(path.with_suffix(".failed")) as file:
                     file.write(error.reason.encode())
             return error.reason
@@ -178,86 +169,67 @@ class ImageCache:
         path.with_suffix(".failed").unlink(missing_ok=True)
         return None
 
-    def _try(self, session: requests.Session, url: str) -> bytes:
-        """Ask until there is an image, an error that no retry mends, or no try left."""
+    def _fetch_patiently(self, session: requests.Session, url: str) -> bytes:
+        """Return an image's bytes; failures that may pass are tried again."""
         transport, host = self.transport, self._host(url)
-        for attempt in range(transport.retries + 1):
+
+        def attempt() -> bytes:
             host.limiter.acquire()
             if self._stop.is_set():
-                raise _FailedError("stopped")
+                raise _NotAskedError("stopped")
             if host.lost_in_a_row >= max(10, 2 * transport.concurrency):
-                raise _FailedError("host unreachable")  # else a dead host takes days
+                raise _NotAskedError("host unreachable")  # a dead host would take days
             try:
-                data = self._get(session, url)
+                data = self._fetch_once(session, url)
+            except UnreachableError:
+                raise
+            except NetworkError:
                 host.lost_in_a_row = 0
-                return data
-            except _FailedError as error:
-                failure = error
-            if not isinstance(failure, _LostError):
-                host.lost_in_a_row = 0
-            if failure.is_final or attempt == transport.retries:
-                break
-            wait = backoff(attempt, transport.backoff_s)
-            if failure.wait_s is not None:
-                if failure.wait_s > LONGEST_WAIT_S:
-                    break
-                host.limiter.pause(failure.wait_s)
-                wait = random.uniform(0, 0.1) * transport.backoff_s
-            self._stop.wait(wait)
-        host.lost_in_a_row += isinstance(failure, _LostError)
-        raise failure
+                raise
+            host.lost_in_a_row = 0
+            return data
+
+        try:
+            return call_with_retries(
+                attempt, transport.retries, transport.backoff_s, host.limiter.wait
+            )
+        except UnreachableError:
+            host.lost_in_a_row += 1
+            raise
 
     def _host(self, url: str) -> _Host:
         try:
             name = urlsplit(url).netloc
         except ValueError as error:
-            raise _FailedError("invalid URL", is_final=True) from error
+            raise PermanentError("invalid URL") from error
         with self._lock:
             return self._hosts.setdefault(name, _Host(self._stop))
 
-    def _get(self, session: requests.Session, url: str) -> bytes:
-        """Ask once.
+    def _fetch_once(self, session: requests.Session, url: str) -> bytes:
+        """Ask once for an image.
 
-        Reasons hold no address or time: the manifest of a second run is the same to the byte.
+        Raises:
+            TransientError: another try may bring the image.
+            PermanentError: what the URL leads to is no image, or too large.
         """
-        limit = self.transport.timeout_s
-        late = _FailedError(f"no answer within {limit:g} s")
-        deadline = time.monotonic() + limit
+        limit_s, max_bytes = self.transport.timeout_s, self.transport.max_bytes
+        too_large = PermanentError(f"larger than {max_bytes / 2**20:g} MB")
+        deadline = time.monotonic() + limit_s
+        data = bytearray()
+        with get(session, url, limit_s) as response:
+            if response.status_code != 200:
+                raise status_error(response)
+            length = response.headers.get("Content-Length", "")
+            if length.isdigit() and int(length) > max_bytes:
+                raise too_large
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                data += chunk
+                if len(data) > max_bytes:
+                    raise too_large
+                if time.monotonic() > deadline:
+                    raise slow_error(limit_s)
         try:
-            with session.get(url, stream=True, timeout=limit) as response:
-                self._check_head(response)
-                data = bytearray()
-                while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                    data += chunk
-                    if len(data) > self.transport.max_bytes:
-                        raise _too_large(self.transport.max_bytes)
-                    if time.monotonic() > deadline:
-                        raise late
             open_image(bytes(data))
-            return bytes(data)
         except BadImageError as error:
-            raise _FailedError(str(error), is_final=True) from error
-        except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
-            raise late from error
-        except (requests.ConnectionError, urllib3.exceptions.HTTPError) as error:
-            if isinstance(error, requests.ConnectionError):
-                raise _LostError("connection failed") from error
-            raise _FailedError("connection dropped midway") from error
-        except requests.TooManyRedirects as error:
-            raise _FailedError("too many redirects", is_final=True) from error
-        except (requests.RequestException, UnicodeError) as error:
-            raise _FailedError("invalid URL", is_final=True) from error
-
-    def _check_head(self, response: requests.Response) -> None:
-        status = response.status_code
-        if status != 200:
-            may_pass = status >= 500 or status in (408, 425, 429)
-            wait = retry_after(response.headers) if may_pass else None
-            raise _FailedError(f"HTTP {status}", is_final=not may_pass, wait_s=wait)
-        length = response.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > self.transport.max_bytes:
-            raise _too_large(self.transport.max_bytes)
-
-
-def _too_large(max_bytes: int) -> _FailedError:
-    return _FailedError(f"larger than {max_bytes / 2**20:g} MB", is_final=True)
+            raise PermanentError(str(error)) from error
+        return bytes(data)

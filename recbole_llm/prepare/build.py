@@ -1,30 +1,26 @@
 """From a source to a dataset's folder, which appears whole or not at all."""
 
 import json
-import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from recbole_llm.files import sha256_of
-from recbole_llm.net.download import Fetched, fetch_all
-from recbole_llm.prepare import files as output
-from recbole_llm.prepare.interactions import (
-    DUPLICATES,
-    InteractionLog,
-    Interactions,
-    duplicate_mask,
-    k_core_mask,
-    time_order,
-)
+from recbole_llm.files import check_name, recover_folder, replacing_folder, sha256_of
+from recbole_llm.prepare.filters import Filters
+from recbole_llm.prepare.interactions import InteractionLog, Interactions, time_order
 from recbole_llm.prepare.lines import LineCount
-from recbole_llm.prepare.sources import Filters, Source
+from recbole_llm.prepare.output import (
+    write_feature,
+    write_interactions,
+    write_items,
+    write_settings,
+)
+from recbole_llm.prepare.raw_files import Fetched, fetch_all
+from recbole_llm.prepare.sources.base import Source
 from recbole_llm.version import __version__
 
 MANIFEST = "manifest.json"
@@ -37,7 +33,25 @@ class Prepared(NamedTuple):
     manifest: dict[str, Any]
 
 
-def prepare(
+class _Kept(NamedTuple):
+    """Interactions that the filters left, and how they came to be.
+
+    Attributes:
+        data: interactions by user, then time.
+        users: user token by code.
+        items: item token by code.
+        lines: lines read, by file name.
+        steps: number of interactions at each step.
+    """
+
+    data: Interactions
+    users: list[str]
+    items: list[str]
+    lines: dict[str, LineCount]
+    steps: dict[str, int]
+
+
+def prepare_dataset(
     source: Source,
     data_path: Path,
     name: str | None = None,
@@ -46,135 +60,101 @@ def prepare(
     mirror: str | None = None,
     retries: int = 5,
     overwrite: bool = False,
-    tell: Callable[[str], object] = print,
+    report: Callable[[str], object] = print,
 ) -> Prepared:
     """Build ``<data_path>/<name>``: fetch, read, filter, write, and move it into place at the end.
 
     Memory: 25 bytes an interaction and some copies of that, and every identifier once.
 
     Args:
-        source: what to build from.
+        source: source of the data, one of ``prepare.sources.SOURCES``.
         data_path: parent of the dataset's folder.
-        name: of the dataset; the source's own if None.
-        filters: the source's own if None.
-        raw_dir: where raw files are or go; ``<data_path>/raw/<source>`` if None.
+        name: name of the dataset; None: the source's default.
+        filters: rules for what is left out; None: the source's defaults.
+        raw_dir: folder of raw files; None: ``<data_path>/raw/<source>``.
         mirror: address to fetch from in place of the official one.
         retries: attempts in a row that may bring nothing.
-        overwrite: replace a folder that is there.
-        tell: gets a line for each step.
+        overwrite: whether a folder that exists is replaced.
+        report: function that gets a line for each step.
+
+    Returns:
+        The folder and its manifest.
 
     Raises:
         ValueError: a setting is out of range, a raw file is damaged, or nothing is left.
-        OSError: raw files cannot be had, the folder is there already, or another process builds it.
+        OSError: raw files are missing, the folder exists already, or another process builds it.
     """
-    name, filters = name or source.dataset, filters or source.filters
-    _check(name, filters, source)
-    target = data_path / name
+    name = check_name("dataset", name or source.dataset)
+    filters = filters or source.filters
+    filters.check(source.key, source.inter_columns)
+    folder = data_path / name
     data_path.mkdir(parents=True, exist_ok=True)
-    with _alone(data_path, name):
-        if target.exists() and not overwrite:
+    with _only_writer(folder):
+        if folder.exists() and not overwrite:
             raise FileExistsError(
-                f"{target} is there already. --overwrite replaces it with all that is in it; "
+                f"{folder} is there already. --overwrite replaces it with all that is in it; "
                 f"--name= gives the new one another name."
             )
         raw_dir = raw_dir or data_path / "raw" / source.key
-        raw = fetch_all(source.raw_files(raw_dir), raw_dir, mirror, retries, tell)
+        raw = fetch_all(source.raw_files(raw_dir), raw_dir, mirror, retries, report)
         raw |= source.local_files()
-        part = data_path / f".{name}.partial"
-        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-        part.mkdir()
-        try:
-            manifest = _build(source, name, filters, raw, part, tell)
-            _publish(part, target)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    return Prepared(target, manifest)
-
-
-def _check(name: str, filters: Filters, source: Source) -> None:
-    if not re.fullmatch(r"\w[\w.-]*", name):
-        raise ValueError(
-            f"the name {name!r} must be a folder's name of letters, digits, _, - and dots."
-        )
-    if filters.k_core < 0:
-        raise ValueError(f"k_core must be an integer >= 0, got {filters.k_core}.")
-    if filters.duplicates not in DUPLICATES:
-        raise ValueError(f"duplicates must be {', '.join(DUPLICATES)}, got {filters.duplicates!r}.")
-    if filters.min_rating is not None and "rating" not in source.inter_columns:
-        raise ValueError(f"min_rating: {source.key} has no ratings here.")
-    if (filters.since or filters.until) and "timestamp" not in source.inter_columns:
-        raise ValueError(f"since, until: {source.key} has no timestamps here.")
-    for date in filter(None, (filters.since, filters.until)):
-        _seconds(date)
-
-
-def _seconds(date: str) -> float:
-    try:
-        return datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()
-    except ValueError as error:
-        raise ValueError(f"a date must look like 2019-12-31, got {date!r}.") from error
+        with replacing_folder(folder) as partial:
+            report("reading interactions")
+            kept = _read(source, filters, raw)
+            report("writing")
+            manifest = {
+                "package": f"recbole-llm {__version__}",
+                "dataset": name,
+                "source": source.key,
+                "options": source.chosen(),
+                "filters": filters._asdict(),
+                "raw_files": [file.note for file in raw.values()],
+                **_write(partial, name, source, raw, kept),
+            }
+            text = json.dumps(manifest, indent=1, ensure_ascii=False)
+            (partial / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
+    return Prepared(folder, manifest)
 
 
 @contextmanager
-def _alone(data_path: Path, name: str) -> Iterator[None]:
-    """Keep others from building the same dataset; mend what a killed run left."""
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Keep other processes from building the same dataset; restore what a killed one left."""
     try:
-        with FileLock(data_path / f".{name}.lock", timeout=0):
-            target, old = data_path / name, data_path / f".{name}.old"
-            if old.exists() and not target.exists():
-                old.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
+            recover_folder(folder)
             yield
     except Timeout as error:
-        raise OSError(f"another process is preparing {data_path / name}.") from error
+        raise OSError(f"another process is preparing {folder}.") from error
 
 
-def _publish(part: Path, target: Path) -> None:
-    """Move the finished folder into place; one that is there steps aside and is then removed."""
-    old = target.with_name(f".{target.name}.old")
-    if target.exists():
-        target.rename(old)
-    part.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _build(
-    source: Source,
-    name: str,
-    filters: Filters,
-    raw: Mapping[str, Fetched],
-    part: Path,
-    tell: Callable[[str], object],
-) -> dict[str, Any]:
-    tell("reading interactions")
+def _read(source: Source, filters: Filters, raw: Mapping[str, Fetched]) -> _Kept:
     log = InteractionLog()
     lines = source.read_interactions(raw, log)
     data, users, items = log.finish()
-    data, steps = _filter(data, filters, n_read=len(data.user))
+    data, steps = filters.apply(data)
     if not len(data.user):
-        raise ValueError(f"no interaction is left: {_steps_text(steps)}.")
-    tell("writing")
-    data = data.take(time_order(data))
-    output.write_interactions(part, name, source, data, users, items)
-    codes = {items[code]: code for code in np.unique(data.item).tolist()}
-    n_users, n_kept = len(np.unique(data.user)), len(data.user)
-    del data, users, items
-    order, n_described, item_lines = output.write_items(part, name, source, raw, codes)
-    features = {}
-    for modality, feature in source.features(raw).items():
-        features[f"{modality}_feat.npy"] = output.write_feature(
-            part / f"{modality}_feat.npy", feature, order
-        )
-    output.write_settings(part, source, {file.removesuffix("_feat.npy"): file for file in features})
-    manifest = {
-        "package": f"recbole-llm {__version__}",
-        "dataset": name,
-        "source": source.key,
-        "options": source.options(),
-        "filters": filters._asdict(),
-        "raw_files": [file.note for file in raw.values()],
-        "lines": {file: _lines_note(count) for file, count in {**lines, **item_lines}.items()},
-        "steps": steps,
+        counts = ", ".join(f"{step.replace('_', ' ')} {n:,}" for step, n in steps.items())
+        raise ValueError(f"no interaction is left: {counts}.")
+    return _Kept(data.take(time_order(data)), users, items, lines, steps)
+
+
+def _write(
+    folder: Path, name: str, source: Source, raw: Mapping[str, Fetched], kept: _Kept
+) -> dict[str, Any]:
+    """Write the files of the dataset; return what the manifest says of them."""
+    write_interactions(folder, name, source, kept.data, kept.users, kept.items)
+    codes = {kept.items[code]: code for code in np.unique(kept.data.item).tolist()}
+    order, n_described, item_lines = write_items(folder, name, source, raw, codes)
+    features = {
+        f"{modality}_feat.npy": write_feature(folder / f"{modality}_feat.npy", feature, order)
+        for modality, feature in source.features(raw).items()
+    }
+    write_settings(folder, source, {file.removesuffix("_feat.npy"): file for file in features})
+    n_users, n_kept = len(np.unique(kept.data.user)), len(kept.data.user)
+    lines = {**kept.lines, **item_lines}
+    return {
+        "lines": {file: _lines_note(count) for file, count in lines.items()},
+        "steps": kept.steps,
         "statistics": {
             "users": n_users,
             "items": len(order),
@@ -183,39 +163,8 @@ def _build(
             "items_described": n_described,
         },
         "features": features,
-        "files": {path.name: sha256_of(path) for path in sorted(part.iterdir())},
+        "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    (part / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
-    return manifest
-
-
-def _filter(
-    data: Interactions, filters: Filters, n_read: int
-) -> tuple[Interactions, dict[str, int]]:
-    """Apply the filters one after the other; return what is left, and what each took."""
-    steps = {"read": n_read}
-
-    def keep(what: str, mask: Any) -> None:
-        nonlocal data
-        steps[what] = int(len(mask) - np.count_nonzero(mask))
-        if steps[what]:
-            data = data.take(mask)
-
-    if filters.min_rating is not None:
-        keep("below_min_rating", data.rating >= filters.min_rating)
-    if filters.since:
-        keep("before_since", data.time >= _seconds(filters.since))
-    if filters.until:
-        keep("from_until_on", data.time < _seconds(filters.until))
-    keep("duplicates", ~duplicate_mask(data, filters.duplicates))
-    mask, n_rounds = k_core_mask(data.user, data.item, filters.k_core)
-    keep("below_k_core", mask)
-    return data, {**steps, "k_core_rounds": n_rounds, "kept": len(data.user)}
-
-
-def _steps_text(steps: Mapping[str, int]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in steps.items())
 
 
 def _lines_note(count: LineCount) -> dict[str, Any]:

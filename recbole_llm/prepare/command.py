@@ -1,35 +1,23 @@
-"""The options of ``prepare``."""
+"""The options of ``prepare``: those of each source, and those that all sources share."""
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from recbole_llm.prepare.addresses import VARIANTS
-
-_HELP = {
-    "amazon2014": "reviews and metadata of a category, 5-core; the papers' Baby, Sports, ...",
-    "amazon2018": "the same of 2018",
-    "amazon2023": "the same of 2023, all reviews",
-    "yelp": "Yelp Open Dataset, fetched by hand",
-    "movielens": "MovieLens 100K, 1M or 20M",
-    "microlens": "MicroLens-100K",
-    "mmrec": "a dataset folder of the MMRec toolbox, its split kept",
-    "csv": "your own tables",
-}
+from recbole_llm.prepare.build import prepare_dataset
+from recbole_llm.prepare.filters import Filters
+from recbole_llm.prepare.sources import SOURCES
+from recbole_llm.prepare.sources.base import Option, Source
+from recbole_llm.prepare.summary import comparison, count_table
 
 
 def prepare(argv: Sequence[str]) -> int:
     """Build a dataset's folder from a source; exit status as ``run_recbole``."""
     arguments = _parser().parse_args(argv)
-    from recbole_llm.prepare.build import prepare as build
-    from recbole_llm.prepare.published import comparison
-
-    source = _source(arguments)
+    source = source_from(arguments)
     try:
-        prepared = build(
+        prepared = prepare_dataset(
             source,
             arguments.data_path,
             name=arguments.name,
@@ -38,17 +26,17 @@ def prepare(argv: Sequence[str]) -> int:
             mirror=arguments.mirror,
             retries=arguments.retries,
             overwrite=arguments.overwrite,
-            tell=lambda text: print(text, file=sys.stderr, flush=True),
+            report=lambda text: print(text, file=sys.stderr, flush=True),
         )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with what was fetched", file=sys.stderr)
         return 130
-    print(_report(prepared.manifest))
+    print(count_table(prepared.manifest))
     size = {key: prepared.manifest["statistics"][key] for key in ("users", "items", "interactions")}
-    print("\n".join(comparison(source.key, source.dataset, **size)))
-    where = "" if arguments.data_path == Path("dataset") else f" --data_path={arguments.data_path}"
+    print("\n".join(comparison(source, **size)))
+    parent = "" if arguments.data_path == Path("dataset") else f" --data_path={arguments.data_path}"
     print(f"\nwritten: {prepared.folder}; settings, counts and checksums: manifest.json there")
-    print(f"train:   run_recbole --model=LightGCN --dataset={prepared.folder.name}{where}")
+    print(f"train:   run_recbole --model=LightGCN --dataset={prepared.folder.name}{parent}")
     return 0
 
 
@@ -59,108 +47,75 @@ def _parser() -> argparse.ArgumentParser:
         "files of your own. Downloads are resumed; the folder appears whole or not at all.",
         allow_abbrev=False,
     )
-    sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
-    for key, text in _HELP.items():
-        source = sources.add_parser(key, help=text, description=text, allow_abbrev=False)
-        _add_own(source, key)
-        _add_common(source, key)
+    commands = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    for key, source in SOURCES.items():
+        command = commands.add_parser(
+            key, help=source.HELP, description=source.HELP, allow_abbrev=False
+        )
+        for option in source.options:
+            _add_option(command, option)
+        _add_dataset_options(command)
+        if not source.is_split:
+            _add_filter_options(command)
+        _add_download_options(command, source)
     return parser
 
 
-def _add_own(parser: argparse.ArgumentParser, key: str) -> None:
-    add = parser.add_argument
-    if key.startswith("amazon"):
-        add("--category", required=True, help=f"one of {', '.join(VARIANTS[key])}")
-    if key == "amazon2014":
-        add("--image_features", action="store_true", help="also the image features (gigabytes)")
-    if key == "movielens":
-        add("--size", required=True, choices=VARIANTS[key], help="which of them")
-    if key == "microlens":
-        add("--image_features", action="store_true", help="also image, text and video features")
-    if key == "mmrec":
-        add("--path", required=True, type=Path, help="folder with the .inter file")
-    if key == "csv":
-        add("--inter", required=True, type=Path, help="interactions: .csv, .tsv, or those as .gz")
-        add("--item", type=Path, help="items; all columns but the identifier become words")
-        add("--user_column", default="user_id", help="name in the header (default: %(default)s)")
-        add("--item_column", default="item_id", help="the same (default: %(default)s)")
-        add("--rating_column", default="", help="the same; none: no ratings")
-        add("--time_column", default="", help="the same: Unix seconds or ISO dates; none: no time")
-        add("--separator", default="", help="default: a tab in .tsv, else a comma")
+def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    if option.is_flag:
+        parser.add_argument(f"--{option.name}", action="store_true", help=option.help)
+    else:
+        parser.add_argument(
+            f"--{option.name}",
+            help=option.help,
+            choices=option.choices or None,
+            required=option.required,
+            default=option.default,
+        )
 
 
-def _add_common(parser: argparse.ArgumentParser, key: str) -> None:
+def _add_dataset_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--name", help="of the dataset; default: the papers' name")
     add("--data_path", type=Path, default=Path("dataset"), help="parent of the dataset's folder")
     add("--overwrite", action="store_true", help="replace the folder if it is there")
-    if key != "mmrec":  # it comes split: what a filter drops would be missing from the split
-        add("--k_core", type=int, help="least interactions of a user and an item; 0: no filter")
-        add("--min_rating", type=float, help="leave lower ratings out")
-        add("--duplicates", help="of a repeated pair keep the first, last (by time) or all")
-        add("--since", metavar="DATE", help="leave earlier interactions out, e.g. 2019-01-01 (UTC)")
-        add("--until", metavar="DATE", help="leave out what is on that date or later")
-    local = key in ("mmrec", "csv")
-    text = argparse.SUPPRESS if local else None
+
+
+def _add_filter_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--k_core", type=int, help="least interactions of a user and an item; 0: no filter")
+    add("--min_rating", type=float, help="leave lower ratings out")
+    add("--duplicates", help="of a repeated pair keep the first, last (by time) or all")
+    add("--since", metavar="DATE", help="leave earlier interactions out, e.g. 2019-01-01 (UTC)")
+    add("--until", metavar="DATE", help="leave out what is on that date or later")
+
+
+def _add_download_options(parser: argparse.ArgumentParser, source: type[Source]) -> None:
+    add, hidden = parser.add_argument, argparse.SUPPRESS if source.is_local else None
     add(
         "--raw_dir",
         "--raw-dir",
         type=Path,
-        help=text or f"raw files, also those fetched by hand; default: <data_path>/raw/{key}",
+        help=hidden
+        or f"raw files, also those fetched by hand; default: <data_path>/raw/{source.key}",
     )
-    add("--mirror", metavar="URL", help=text or "fetch from there, by the same paths; noted")
-    add("--retries", type=int, default=5, help=text or "attempts in a row (default: %(default)s)")
+    add("--mirror", metavar="URL", help=hidden or "fetch from there, by the same paths; noted")
+    add("--retries", type=int, default=5, help=hidden or "attempts in a row (default: %(default)s)")
 
 
-def _source(arguments: argparse.Namespace) -> Any:
-    from recbole_llm.prepare import sources
+def source_from(arguments: argparse.Namespace) -> Source:
+    """Return the source that the command line describes.
 
-    key = arguments.source
-    if key.startswith("amazon"):
-        if arguments.category not in VARIANTS[key]:
-            near = difflib.get_close_matches(arguments.category, VARIANTS[key], n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"{key} has no category {arguments.category!r}.{hint} "
-                f"It has: {', '.join(VARIANTS[key])}."
-            )
-        if key == "amazon2014":
-            return sources.Amazon2014(arguments.category, arguments.image_features)
-        kind = sources.Amazon2018 if key == "amazon2018" else sources.Amazon2023
-        return kind(arguments.category)
-    if key == "csv":
-        roles = ("user", "item", "rating", "time")
-        columns = {role: getattr(arguments, f"{role}_column") for role in roles}
-        return sources.Table(arguments.inter, arguments.item, columns, arguments.separator)
-    if key == "movielens":
-        return sources.MovieLens(arguments.size)
-    if key == "microlens":
-        return sources.MicroLens(arguments.image_features)
-    return sources.MMRec(arguments.path) if key == "mmrec" else sources.Yelp()
+    Raises:
+        ValueError: an option of the source has an unknown value.
+    """
+    source = SOURCES[arguments.source]
+    values = vars(arguments)
+    return source.from_options({option.name: values[option.name] for option in source.options})
 
 
-def _filters(source: Any, arguments: argparse.Namespace) -> Any:
-    """Return the source's filters with what was asked for in their place."""
-    given = {name: getattr(arguments, name, None) for name in source.filters._fields}
-    return source.filters._replace(**{k: v for k, v in given.items() if v is not None})
-
-
-def _report(manifest: dict[str, Any]) -> str:
-    from tabulate import tabulate
-
-    rows = []
-    for file, count in manifest["lines"].items():
-        rows.append((f"lines of {file}", count["read"]))
-        if count["malformed"]:
-            numbers = ", ".join(map(str, count["first_malformed"]))
-            what = f"  malformed, skipped (first: {numbers}; {count['problem'][:80]})"
-            rows.append((what, count["malformed"]))
-    rows += [(name.replace("_", " "), number) for name, number in manifest["steps"].items()]
-    statistics = manifest["statistics"]
-    rows += [(name, statistics[name]) for name in ("users", "items", "interactions")]
-    rows.append(("sparsity", f"{statistics['sparsity']:.4%}"))
-    if f"{manifest['dataset']}.item" in manifest["files"]:
-        rows.append(("items described", statistics["items_described"]))
-    for file, note in manifest["features"].items():
-        rows.append((f"items without a row in {file}", note["items_without"]))
-    return tabulate(rows, intfmt=",")
+def _filters(source: Source, arguments: argparse.Namespace) -> Filters:
+    """Return the source's filters, replaced by those on the command line."""
+    values = vars(arguments)
+    given = {name: values[name] for name in Filters._fields if values.get(name) is not None}
+    return source.filters._replace(**given)

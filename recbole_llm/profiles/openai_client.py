@@ -10,13 +10,13 @@ import base64
 import mimetypes
 import os
 import queue
-import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, backoff, retry_after
+from recbole_llm.net.http import UnreachableError, may_pass, retry_after, slow_error
+from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, TransientError, call_with_retries
 from recbole_llm.profiles.answer import Answer, NoAnswer, Request
 
 
@@ -124,48 +124,57 @@ class OpenAIBackend:
         finally:
             stop.set()
 
-    def _try(self, request: Request, limiter: RateLimiter, stop: threading.Event) -> Any:
+    def _try(
+        self, request: Request, limiter: RateLimiter, stop: threading.Event
+    ) -> Answer | NoAnswer:
         """Ask until there is an answer, an error that no retry can fix, or no retry left."""
+        transport = self.transport
+
+        def attempt() -> Answer | NoAnswer:
+            limiter.acquire()
+            return NoAnswer("stopped") if stop.is_set() else self._attempt(request)
+
+        try:
+            return call_with_retries(attempt, transport.retries, transport.backoff_s, limiter.wait)
+        except TransientError as error:
+            if error.wait_s is not None and error.wait_s > LONGEST_WAIT_S:
+                return NoAnswer(f"{error} (Retry-After: {error.wait_s:.0f} s)")
+            is_unreachable = isinstance(error, UnreachableError)
+            return NoAnswer(f"{error} (after {transport.retries + 1} tries)", is_unreachable)
+
+    def _attempt(self, request: Request) -> Answer | NoAnswer:
+        """Ask once, and tell the failures that may pass from the others.
+
+        Raises:
+            TransientError: another try may bring an answer.
+            ValueError: the server refuses the key, or does not have the model.
+        """
         import openai
 
-        transport, reason, is_unreachable = self.transport, "", False
-        for attempt in range(transport.retries + 1):
-            limiter.acquire()
-            if stop.is_set():
-                return NoAnswer("stopped")
-            wait = backoff(attempt, transport.backoff_s)
-            is_unreachable = False
-            try:
-                return self._ask_once(request)
-            except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-                raise ValueError(
-                    f"{self.base_url} refuses the key: {_short(error)}. --api_key_env=NAME names "
-                    f"the environment variable that holds it."
-                ) from error
-            except openai.NotFoundError as error:
-                raise ValueError(
-                    f"{self.base_url} does not have model {self.model!r} (or is no OpenAI-"
-                    f"compatible address, which mostly ends in /v1): {_short(error)}"
-                ) from error
-            except openai.APIStatusError as error:
-                reason = f"HTTP {error.status_code}: {_short(error)}"
-                if error.status_code < 500 and error.status_code not in (408, 409, 425, 429):
-                    return NoAnswer(reason)  # the request itself is at fault, e.g. too long
-                asked = retry_after(error.response.headers)
-                if asked is not None and asked > LONGEST_WAIT_S:
-                    return NoAnswer(f"{reason} (Retry-After: {asked:.0f} s)")
-                if asked is not None:
-                    limiter.pause(asked)
-                    wait = random.uniform(0, 0.1) * transport.backoff_s
-            except openai.APITimeoutError:
-                reason = f"no answer within {transport.timeout_s:g} s"
-            except openai.APIConnectionError as error:
-                reason, is_unreachable = f"connection failed: {error.__cause__ or error}", True
-            except _MalformedError as error:
-                reason = f"malformed response: {error}"
-            if attempt < transport.retries:
-                stop.wait(wait)
-        return NoAnswer(f"{reason} (after {transport.retries + 1} tries)", is_unreachable)
+        try:
+            return self._ask_once(request)
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise ValueError(
+                f"{self.base_url} refuses the key: {_short(error)}. --api_key_env=NAME names "
+                f"the environment variable that holds it."
+            ) from error
+        except openai.NotFoundError as error:
+            raise ValueError(
+                f"{self.base_url} does not have model {self.model!r} (or is no OpenAI-"
+                f"compatible address, which mostly ends in /v1): {_short(error)}"
+            ) from error
+        except openai.APIStatusError as error:
+            reason = f"HTTP {error.status_code}: {_short(error)}"
+            if not may_pass(error.status_code):
+                return NoAnswer(reason)  # the request itself is at fault, e.g. too long
+            wait_s = retry_after(error.response.headers)
+            raise TransientError(reason, wait_s=wait_s) from error
+        except openai.APITimeoutError as error:
+            raise slow_error(self.transport.timeout_s) from error
+        except openai.APIConnectionError as error:
+            raise UnreachableError(f"connection failed: {error.__cause__ or error}") from error
+        except _MalformedError as error:
+            raise TransientError(f"malformed response: {error}") from error
 
     def _ask_once(self, request: Request) -> Answer:
         content: Any = request.prompt

@@ -7,11 +7,11 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 from shop import ITEMS, picture
 from transformers import AutoImageProcessor, AutoModel
 
-from recbole_llm.encoders.images import BadImageError, read_image
+from recbole_llm.encoders.images import FORMATS, BadImageError, read_image
 
 
 @pytest.fixture
@@ -115,7 +115,8 @@ def test_every_mode_becomes_rgb(mode):
     image = picture(0).convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
-    image.save(buffer, "tiff")
+    image.save(buffer, "jpeg" if mode == "CMYK" else "png")
+    assert Image.open(buffer).mode == mode
     assert read_image(buffer.getvalue()).mode == "RGB"
 
 
@@ -129,6 +130,21 @@ def test_transparent_is_white():
     buffer = io.BytesIO()
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(buffer, "png")
     assert np.asarray(read_image(buffer.getvalue())).min() == 255
+
+
+def test_formats_that_pillow_hands_to_other_programs_are_refused(monkeypatch):
+    buffer = io.BytesIO()
+    picture(0).save(buffer, "eps")
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("was called"))
+    with pytest.raises(BadImageError, match="not an image but other data"):
+        read_image(buffer.getvalue())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_formats_that_shops_use_are_read(kind):
+    buffer = io.BytesIO()
+    picture(0).save(buffer, kind)
+    assert read_image(buffer.getvalue()).size == picture(0).size
 
 
 def test_bomb_is_refused_before_its_pixels_are_decoded(monkeypatch):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from file_server import FileServer
 
-from recbole_llm.prepare.addresses import ADDRESSES
+from recbole_llm.prepare.sources.amazon2014 import Amazon2014
 
 Event = tuple[str, str, float, int]  # user, item, rating, Unix seconds
 
@@ -34,7 +34,7 @@ def asin(number: int) -> str:
 
 
 def gz_lines(lines: Sequence[str | bytes]) -> bytes:
-    raw = b"".join((it if isinstance(it, bytes) else it.encode()) + b"\n" for it in lines)
+    raw = b"".join((line if isinstance(line, bytes) else line.encode()) + b"\n" for line in lines)
     return gzip.compress(raw, mtime=0)
 
 
@@ -117,7 +117,7 @@ class Shop:
         self.arguments = ["amazon2014", f"--category={category}", f"--mirror={server.url}"]
 
     def address(self, role: str) -> str:
-        return ADDRESSES["amazon2014"][role].format(self.category)
+        return Amazon2014.addresses[role].format(self.category)
 
     def path(self, role: str) -> str:
         return "/" + self.address(role).split("/", 3)[3]

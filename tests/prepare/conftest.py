@@ -25,7 +25,7 @@ def server() -> Iterator[FileServer]:
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the second attempt of a download come at once."""
-    monkeypatch.setattr(download, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(download, "BACKOFF_S", 0.001)
 
 
 @pytest.fixture

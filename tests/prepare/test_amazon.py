@@ -8,7 +8,8 @@ import yaml
 from file_server import FileServer
 from raw_files import asin, events, gz_lines, image_records, metadata_2014, reviews
 
-from recbole_llm.prepare.addresses import ADDRESSES
+from recbole_llm.prepare.sources.amazon2018 import Amazon2018
+from recbole_llm.prepare.sources.amazon2023 import Amazon2023
 
 
 def test_reviews_become_interactions_by_user_and_time(prepare, shop):
@@ -109,7 +110,7 @@ def test_unknown_category(prepare):
 
 
 def test_2018(prepare, server: FileServer):
-    addresses = {role: it.format("Gift_Cards") for role, it in ADDRESSES["amazon2018"].items()}
+    addresses = {role: url.format("Gift_Cards") for role, url in Amazon2018.addresses.items()}
     server.publish(addresses["reviews"], gz_lines(reviews(events())))
     item = {
         "asin": asin(3),
@@ -137,7 +138,7 @@ def test_2018(prepare, server: FileServer):
 
 
 def test_2023(prepare, server: FileServer):
-    addresses = {role: it.format("All_Beauty") for role, it in ADDRESSES["amazon2023"].items()}
+    addresses = {role: url.format("All_Beauty") for role, url in Amazon2023.addresses.items()}
     lines = [
         json.dumps(
             {

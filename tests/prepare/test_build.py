@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_files import asin, events, gz_lines, metadata_2014, reviews
 
-from recbole_llm.prepare.build import prepare as build
-from recbole_llm.prepare.published import SIZES, comparison
-from recbole_llm.prepare.sources import Amazon2014, Filters
+from recbole_llm.prepare.build import prepare_dataset
+from recbole_llm.prepare.filters import Filters
+from recbole_llm.prepare.sources import SOURCES
+from recbole_llm.prepare.sources.amazon2014 import Amazon2014
+from recbole_llm.prepare.summary import comparison
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -33,7 +35,9 @@ def test_second_run_writes_the_same_bytes(prepare, shop, tmp_path):
     assert contents(prepare.data_path / "sports") == before
     other = tmp_path / "elsewhere" / "data"
     raw = prepare.data_path / "raw" / "amazon2014"
-    build(Amazon2014("Sports_and_Outdoors", True), other, raw_dir=raw, tell=lambda text: None)
+    prepare_dataset(
+        Amazon2014("Sports_and_Outdoors", True), other, raw_dir=raw, report=lambda text: None
+    )
     assert contents(other / "sports") == before
     assert set(before) == {
         "dataset.yaml",
@@ -98,8 +102,8 @@ def test_no_interaction_is_lost_or_invented(tmp_path_factory, rows, k, duplicate
     def run():
         filters = Filters(k_core=k, duplicates=duplicates)
         source = Amazon2014("Baby")
-        return build(
-            source, folder / "data", filters=filters, raw_dir=folder, tell=lambda text: None
+        return prepare_dataset(
+            source, folder / "data", filters=filters, raw_dir=folder, report=lambda text: None
         )
 
     if frame.empty:
@@ -126,7 +130,7 @@ def test_published_sizes_and_differences(prepare, shop):
     )
     assert "here: -35,586 users, -18,345 items, -296,229 interactions" in prepare.out
     assert "fewer" not in prepare.out  # which explains another difference
-    built = comparison("amazon2014", "sports", 35_598, 18_357, 296_337)
+    built = comparison(Amazon2014("Sports_and_Outdoors"), 35_598, 18_357, 296_337)
     assert built[1] == (
         "  here: +35,598 interactions: the paper counts one interaction a user fewer than the "
         "data has"
@@ -134,7 +138,10 @@ def test_published_sizes_and_differences(prepare, shop):
     assert built[3] == "  the same here"
 
 
-@pytest.mark.parametrize("size", [it for sizes in SIZES.values() for it in sizes])
+@pytest.mark.parametrize(
+    "size",
+    [size for source in SOURCES.values() for sizes in source.published.values() for size in sizes],
+)
 def test_published_sizes_are_plausible(size):
     assert size.interactions >= 5 * max(size.users, size.items)
 

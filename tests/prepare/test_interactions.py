@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.prepare.build import _filter
+from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import (
     InteractionLog,
     duplicate_mask,
     k_core_mask,
     time_order,
 )
-from recbole_llm.prepare.sources import Filters
 
 ROWS = st.lists(
     st.tuples(
@@ -82,7 +81,7 @@ def test_what_is_left_is_what_pandas_leaves(rows, k, duplicates, min_rating, sin
     filters = Filters(k, duplicates, min_rating, since, until)
     frame = pd.DataFrame(rows, columns=COLUMNS)
     data, users, items = logged(rows)
-    kept, steps = _filter(data, filters, len(rows))
+    kept, steps = filters.apply(data)
     expected = plain_prepare(frame, filters).reset_index(drop=True)
     pd.testing.assert_frame_equal(as_frame(kept, users, items), expected, check_dtype=False)
     dropped = {key: n for key, n in steps.items() if key not in ("read", "kept", "k_core_rounds")}

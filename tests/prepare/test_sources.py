@@ -6,7 +6,8 @@ import pytest
 import yaml
 from raw_files import events, npy, tarred, zipped
 
-from recbole_llm.prepare.addresses import ADDRESSES
+from recbole_llm.prepare.sources.microlens import MicroLens
+from recbole_llm.prepare.sources.movielens import MovieLens
 
 YELP = {
     "review": "yelp_academic_dataset_review.json",
@@ -139,7 +140,7 @@ def movielens(size):
 @pytest.mark.parametrize("size", ["100k", "1m", "20m"])
 def test_movielens(prepare, server, size):
     rows, content = movielens(size)
-    server.publish(ADDRESSES["movielens"]["archive"].format(size), content)
+    server.publish(MovieLens.addresses["archive"].format(size), content)
     prepare("movielens", f"--size={size}", f"--mirror={server.url}")
     name = f"ml-{size}"
     assert written(prepare.table(name)) == expected(rows)
@@ -163,7 +164,7 @@ def microlens(server, n_videos=14):
         name: rng.random((n_videos, width), dtype=np.float32)
         for name, width in (("image", 6), ("text", 5), ("video", 4))
     }
-    addresses = ADDRESSES["microlens"]
+    addresses = MicroLens.addresses
     server.publish(addresses["pairs"], pairs.encode())
     server.publish(addresses["titles"], titles.encode())
     for name, array in features.items():

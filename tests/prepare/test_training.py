@@ -102,7 +102,7 @@ def test_every_command_that_is_recommended_builds_that_dataset():
     for name, lines in commands.items():
         for line in lines:
             arguments = command._parser().parse_args(shlex.split(line))
-            assert command._source(arguments).dataset == name
+            assert command.source_from(arguments).dataset == name
 
 
 # -- dataset.yaml

@@ -1,13 +1,12 @@
 """The OpenAI back end against a server that fails in every way: nothing lost, nothing twice."""
 
-import email.utils
 import threading
 import time
 
 import pytest
 from chat_server import Server, drop, hang, malformed, say, status, unexpected
 
-from recbole_llm.net.retry import RateLimiter, retry_after
+from recbole_llm.net.retry import RateLimiter
 from recbole_llm.profiles.answer import Answer, Decoding, NoAnswer, Request
 from recbole_llm.profiles.openai_client import OpenAIBackend, Transport
 
@@ -45,13 +44,6 @@ def test_retry_after_holds_back_every_request(server: Server):
     server.plan = [status(429, Retry_After="0.6")]
     dict(backend(server, concurrency=1).ask(requests(3)))
     assert server.times[1] - server.times[0] >= 0.6
-
-
-def test_retry_after_takes_seconds_and_dates():
-    assert retry_after({"retry-after": "2.5"}) == 2.5
-    date = email.utils.formatdate(time.time() + 30, usegmt=True)
-    assert 28 <= retry_after({"retry-after": date}) <= 30
-    assert retry_after({"retry-after": "soon"}) is None and retry_after({}) is None
 
 
 def test_too_long_a_wait_is_no_answer(server: Server):

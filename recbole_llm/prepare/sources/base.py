@@ -1,19 +1,63 @@
-"""What a source has to say: its files, and how interactions, items and features are read."""
+"""What a source defines: its files, and how interactions, items and features are read."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.net.download import Fetched, RawFile
-from recbole_llm.prepare.addresses import dataset_name
+from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount
+from recbole_llm.prepare.raw_files import Fetched, RawFile
 
 #: Writes an item's cells, in the order of ``item_columns``; cells may be text, lists or numbers.
 ItemWriter = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a source on the command line, ``--<name>``.
+
+    Attributes:
+        name: name of the option, and its key in ``Source.from_options``.
+        help: sentence for ``--help``; ``%(default)s`` stands for the default.
+        choices: values that are allowed; empty: any, or those that ``from_options`` checks.
+        required: whether the user must give it.
+        default: value when the option is not given.
+        is_flag: whether the option takes no value and is True when given.
+    """
+
+    name: str
+    help: str
+    choices: tuple[str, ...] = ()
+    required: bool = False
+    default: str | None = None
+    is_flag: bool = False
+
+
+class Size(NamedTuple):
+    """Users, items and interactions of a dataset as somebody published them.
+
+    Attributes:
+        where: publication, such as "HeLLM, Table I".
+        users: number of users.
+        items: number of items.
+        interactions: number of interactions.
+        counts_one_less: whether the publication counts one interaction a user fewer.
+        note: sentence that explains any difference.
+    """
+
+    where: str
+    users: int
+    items: int
+    interactions: int
+    counts_one_less: bool = False
+    note: str = ""
 
 
 class Feature(NamedTuple):
@@ -30,59 +74,66 @@ class Feature(NamedTuple):
     rows: Iterator[tuple[str, NDArray[Any]]]
 
 
-class Filters(NamedTuple):
-    """What is left out; a source has its own defaults.
-
-    Attributes:
-        k_core: users and items have at least so many interactions; 0 or 1: no such filter.
-        duplicates: of a repeated (user, item) pair, keep the ``first``, ``last`` or ``all``.
-        min_rating: leave lower ratings out.
-        since: leave earlier interactions out; a date, UTC.
-        until: leave out what is on that date or later.
-    """
-
-    k_core: int = 0
-    duplicates: str = "first"
-    min_rating: float | None = None
-    since: str | None = None
-    until: str | None = None
-
-
 class Source:
     """Base of the sources.
 
     Attributes:
-        key: the name on the command line.
+        key: name of the source on the command line.
+        HELP: one line for ``recbole_llm prepare --help``.
+        options: options of the source's own.
+        addresses: address of each file that can be fetched, by role; ``{}`` stands for the variant.
+        published: sizes that were published for a dataset, by its default name.
         variant: category or size, or "".
         item_columns: columns of the ``.item`` file after ``item_id``, name to type; none: no file.
-        text_columns: those that describe an item, for its text modality.
+        text_columns: columns that describe an item, for its text modality.
         multi_hot_columns: modality to a column that is made into zeros and ones.
         inter_columns: columns of the ``.inter`` file after the two identifiers.
-        is_split: whether interactions come with a part (train, valid, test).
-        filters: the defaults.
+        is_split: whether interactions come with a part (train, valid, test); filters, which would
+            leave holes in the parts, are not offered then.
+        is_local: whether all files are the user's own, and nothing is fetched.
+        filters: default filters.
     """
 
     key: ClassVar[str]
+    HELP: ClassVar[str]
+    options: ClassVar[tuple[Option, ...]] = ()
+    addresses: ClassVar[Mapping[str, str]] = {}
+    published: ClassVar[Mapping[str, tuple[Size, ...]]] = {}
     variant: str = ""
     item_columns: Mapping[str, str] = {}
     text_columns: tuple[str, ...] = ()
     multi_hot_columns: Mapping[str, str] = {}
     inter_columns: tuple[str, ...] = ("rating", "timestamp")
-    is_split: bool = False
+    is_split: ClassVar[bool] = False
+    is_local: ClassVar[bool] = False
     filters: Filters = Filters()
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Source:
+        """Return the source for the values of ``options``, by name.
+
+        Raises:
+            ValueError: a value is unknown, or a file that it names is not what is expected.
+        """
+        return cls(**options)
 
     @property
     def dataset(self) -> str:
-        """The dataset's name unless the user gives one."""
-        return dataset_name(self.key, self.variant)
+        """Name of the dataset unless the user gives one."""
+        return self.key
 
-    def options(self) -> dict[str, Any]:
-        """Return what was asked of this source, for the manifest."""
+    def chosen(self) -> dict[str, Any]:
+        """Return what the user chose of this source, for the manifest."""
         return {}
 
     def raw_files(self, folder: Path) -> list[RawFile]:
         """Return the files to be found in ``folder`` or fetched."""
         return []
+
+    def raw_file(self, role: str) -> RawFile:
+        """Return the file of ``addresses`` with this role."""
+        address = self.addresses[role].format(self.variant)
+        return RawFile(role, address, address.rpartition("/")[2])
 
     def local_files(self) -> dict[str, Fetched]:
         """Return the user's own files, by role."""
@@ -95,9 +146,13 @@ class Source:
         raise NotImplementedError
 
     def read_items(
-        self, files: Mapping[str, Fetched], wanted: Mapping[str, int], write: ItemWriter
+        self, files: Mapping[str, Fetched], codes: Mapping[str, int], write: ItemWriter
     ) -> dict[str, LineCount]:
-        """Write the wanted items (token to code) that the source describes, in its order."""
+        """Write those items of ``codes`` (token to code) that the source describes, in its order.
+
+        Returns:
+            Lines read, by file name.
+        """
         return {}
 
     def features(self, files: Mapping[str, Fetched]) -> dict[str, Feature]:
@@ -105,11 +160,15 @@ class Source:
         return {}
 
 
-def npy_rows(path: Path, tokens: Iterator[str] | list[str]) -> Feature:
-    """Return the rows of a ``.npy`` file as features of the items that ``tokens`` names in order.
+def npy_rows(path: Path, tokens: list[str]) -> Feature:
+    """Return the rows of a ``.npy`` file as features of items.
+
+    Args:
+        path: array of floats, (items, width).
+        tokens: item token of each row.
 
     Raises:
-        ValueError: it is no (items, width) array of floats, or has another number of rows.
+        ValueError: the file is no such array, or has another number of rows.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -121,7 +180,6 @@ def npy_rows(path: Path, tokens: Iterator[str] | list[str]) -> Feature:
             f"{path} holds {kind} of shape {getattr(array, 'shape', None)}, expected floats of "
             f"shape (items, width)."
         )
-    tokens = list(tokens)
     if len(tokens) != len(array):
         raise ValueError(f"{path} has {len(array)} rows, expected {len(tokens)}, one an item.")
     return Feature(array.shape[1], array.dtype, zip(tokens, array, strict=True))

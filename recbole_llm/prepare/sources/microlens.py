@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from recbole_llm.net.download import Fetched, RawFile
-from recbole_llm.prepare.addresses import raw_file
+from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, for_each_row
-from recbole_llm.prepare.sources.base import Feature, Filters, ItemWriter, Source, npy_rows
+from recbole_llm.prepare.raw_files import Fetched, RawFile
+from recbole_llm.prepare.sources.base import Feature, ItemWriter, Option, Source, npy_rows
 
+_WESTLAKE = "https://recsys.westlake.edu.cn/MicroLens-100k-Dataset"
+_EXTRACTED = f"{_WESTLAKE}/extracted_modality_features/MicroLens-100k"
 _FEATURES = ("image", "text", "video")
 
 
@@ -19,10 +21,19 @@ class MicroLens(Source):
     """Short videos of 100,000 users.
 
     Args:
-        image_features: also fetch the published image, text and video features.
+        image_features: whether the published image, text and video features are included.
     """
 
-    key: ClassVar[str] = "microlens"
+    key = "microlens"
+    HELP = "MicroLens-100K"
+    options = (Option("image_features", "also image, text and video features", is_flag=True),)
+    addresses = {
+        "pairs": f"{_WESTLAKE}/MicroLens-100k_pairs.csv",
+        "titles": f"{_WESTLAKE}/MicroLens-100k_title_en.csv",
+        "image": f"{_EXTRACTED}_image_features_CLIPRN50.npy",
+        "text": f"{_EXTRACTED}_title_en_text_features_BgeM3.npy",
+        "video": f"{_EXTRACTED}_video_features_VideoMAE.npy",
+    }
     inter_columns = ("timestamp",)
     item_columns = {"title": "token_seq"}
     text_columns = ("title",)
@@ -31,14 +42,14 @@ class MicroLens(Source):
     def __init__(self, image_features: bool = False) -> None:
         self.image_features = image_features
 
-    def options(self) -> dict[str, Any]:
-        """Return whether features are asked for."""
+    def chosen(self) -> dict[str, Any]:
+        """Return whether the features are included."""
         return {"image_features": self.image_features}
 
     def raw_files(self, folder: Path) -> list[RawFile]:
-        """Return pairs, titles and, if asked for, features."""
+        """Return pairs, titles and, if they are included, features."""
         roles = ["pairs", "titles", *(_FEATURES if self.image_features else ())]
-        return [raw_file(self.key, role) for role in roles]
+        return [self.raw_file(role) for role in roles]
 
     def read_interactions(
         self, files: Mapping[str, Fetched], log: InteractionLog
@@ -53,16 +64,16 @@ class MicroLens(Source):
         return {path.name: for_each_row(path, start)}
 
     def read_items(
-        self, files: Mapping[str, Fetched], wanted: Mapping[str, int], write: ItemWriter
+        self, files: Mapping[str, Fetched], codes: Mapping[str, int], write: ItemWriter
     ) -> dict[str, LineCount]:
         """Read the titles; a title may hold commas that are not quoted."""
 
-        def use(row: list[str]) -> None:
-            if row[0].strip() in wanted:
+        def read(row: list[str]) -> None:
+            if row[0].strip() in codes:
                 write(row[0].strip(), ",".join(row[1:]))
 
         path = files["titles"].path
-        return {path.name: for_each_row(path, lambda names: use, has_header=False)}
+        return {path.name: for_each_row(path, lambda names: read, has_header=False)}
 
     def features(self, files: Mapping[str, Fetched]) -> dict[str, Feature]:
         """Return the published features: row r is video r + 1."""

@@ -2,31 +2,41 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from recbole_llm.net.download import Fetched, local_file
+from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, for_each_row
-from recbole_llm.prepare.sources.base import Feature, Filters, Source, npy_rows
+from recbole_llm.prepare.raw_files import Fetched, local_file
+from recbole_llm.prepare.sources.base import Feature, Option, Size, Source, npy_rows
 
+_MLLMREC = "MLLMRec, Table 1"
 _FEATURES = {"image": "image_feat.npy", "text": "text_feat.npy"}
 _MAPS = {"userID": "u_id_mapping.csv", "itemID": "i_id_mapping.csv"}
 
 
 class MMRec(Source):
-    """``<x>.inter`` with ``userID itemID rating timestamp x_label``, and what lies beside it.
+    """``<x>.inter`` with ``userID itemID rating timestamp x_label``, and the files next to it.
 
     Args:
-        folder: where they are.
+        folder: folder of the files.
 
     Raises:
         ValueError: the folder does not hold exactly one ``.inter`` file.
     """
 
-    key: ClassVar[str] = "mmrec"
+    key = "mmrec"
+    HELP = "a dataset folder of the MMRec toolbox, its split kept"
+    options = (Option("path", "folder with the .inter file", required=True),)
+    published = {
+        "baby": (Size(_MLLMREC, 19_445, 7_050, 160_792),),
+        "sports": (Size(_MLLMREC, 35_598, 18_357, 296_337),),
+        "clothing": (Size(_MLLMREC, 39_387, 23_033, 278_677),),
+    }
     is_split = True
+    is_local = True
     filters = Filters(duplicates="all")
 
     def __init__(self, folder: Path) -> None:
@@ -46,6 +56,11 @@ class MMRec(Source):
                 f"userID, itemID, x_label, and perhaps rating and timestamp, tab separated."
             )
         self.inter_columns = tuple(name for name in ("rating", "timestamp") if name in names)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> "MMRec":
+        """Return the source for ``path``."""
+        return cls(Path(options["path"]))
 
     @property
     def dataset(self) -> str:
@@ -67,17 +82,17 @@ class MMRec(Source):
         users, items = (_read_map(files.get(column)) for column in _MAPS)
 
         def start(names: list[str]) -> Callable[[list[str]], None]:
-            at = {name: place for place, name in enumerate(names)}
+            column_of = {name: column for column, name in enumerate(names)}
 
-            def use(row: list[str]) -> None:
-                part = int(row[at["x_label"]])
+            def read(row: list[str]) -> None:
+                part = int(row[column_of["x_label"]])
                 if part not in (0, 1, 2):
                     raise ValueError(f"x_label is {part}, expected 0, 1 or 2")
-                user, item = row[at["userID"]], row[at["itemID"]]
+                user, item = row[column_of["userID"]], row[column_of["itemID"]]
                 numbers = {
-                    key: float(row[at[column]])
-                    for key, column in (("rating", "rating"), ("time", "timestamp"))
-                    if column in at
+                    key: float(row[column_of[name]])
+                    for key, name in (("rating", "rating"), ("time", "timestamp"))
+                    if name in column_of
                 }
                 log.add(
                     users[user] if users else user,
@@ -86,7 +101,7 @@ class MMRec(Source):
                     **numbers,
                 )
 
-            return use
+            return read
 
         return {self.inter.name: for_each_row(self.inter, start, separator="\t")}
 
@@ -99,8 +114,8 @@ class MMRec(Source):
                 path = files[name].path
                 n_rows = len(np.load(path, mmap_mode="r", allow_pickle=False))
                 numbers = [str(row) for row in range(n_rows)]
-                # a row without an item in the map is of none
-                tokens = [items.get(it, f"itemID {it}") for it in numbers] if items else numbers
+                # a row whose number is not in the map belongs to no item
+                tokens = [items.get(n, f"itemID {n}") for n in numbers] if items else numbers
                 features[name] = npy_rows(path, tokens)
         return features
 
@@ -109,10 +124,10 @@ def _read_map(file: Fetched | None) -> dict[str, str]:
     """Return number to original identifier of a map (``original<TAB>number``), {} without one."""
     originals: dict[str, str] = {}
 
-    def use(row: list[str]) -> None:
+    def read(row: list[str]) -> None:
         original, number = row
         originals[str(int(number))] = original
 
     if file is not None:
-        for_each_row(file.path, lambda names: use, separator="\t")
+        for_each_row(file.path, lambda names: read, separator="\t")
     return originals

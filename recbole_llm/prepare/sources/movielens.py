@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from recbole_llm.net.download import Fetched, RawFile
-from recbole_llm.prepare.addresses import raw_file
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, find_member, for_each_line, for_each_row
-from recbole_llm.prepare.sources.base import ItemWriter, Source
+from recbole_llm.prepare.raw_files import Fetched, RawFile
+from recbole_llm.prepare.sources.base import ItemWriter, Option, Size, Source
 
 _GENRES_100K = (
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "
@@ -19,7 +18,15 @@ _GENRES_100K = (
 class MovieLens(Source):
     """One size: 100k, 1m or 20m; every rating is an interaction."""
 
-    key: ClassVar[str] = "movielens"
+    key = "movielens"
+    HELP = "MovieLens 100K, 1M or 20M"
+    options = (Option("size", "which of them", choices=("100k", "1m", "20m"), required=True),)
+    addresses = {"archive": "https://files.grouplens.org/datasets/movielens/ml-{}.zip"}
+    published = {
+        "ml-100k": (Size("GroupLens", 943, 1_682, 100_000),),
+        "ml-1m": (Size("GroupLens", 6_040, 3_706, 1_000_209),),
+        "ml-20m": (Size("GroupLens", 138_493, 26_744, 20_000_263),),
+    }
     item_columns = {"title": "token_seq", "genres": "token_seq"}
     text_columns = ("title", "genres")
     multi_hot_columns = {"genre": "genres"}
@@ -27,13 +34,18 @@ class MovieLens(Source):
     def __init__(self, size: str) -> None:
         self.variant = size
 
-    def options(self) -> dict[str, Any]:
+    @property
+    def dataset(self) -> str:
+        """GroupLens' name of the size."""
+        return f"ml-{self.variant}"
+
+    def chosen(self) -> dict[str, Any]:
         """Return the size."""
         return {"size": self.variant}
 
     def raw_files(self, folder: Path) -> list[RawFile]:
         """Return the archive."""
-        return [raw_file(self.key, "archive", self.variant)]
+        return [self.raw_file("archive")]
 
     def read_interactions(
         self, files: Mapping[str, Fetched], log: InteractionLog
@@ -43,15 +55,15 @@ class MovieLens(Source):
         name = {"100k": "u.data", "1m": "ratings.dat", "20m": "ratings.csv"}[self.variant]
         separator = {"100k": b"\t", "1m": b"::", "20m": b","}[self.variant]
 
-        def use(line: bytes) -> None:
+        def read(line: bytes) -> None:
             user, item, rating, time = line.decode("ascii").split(separator.decode())
             log.add(user, item, float(rating), float(time))
 
         member = find_member(archive, name)
-        return {name: for_each_line(archive, use, member, header=int(self.variant == "20m"))}
+        return {name: for_each_line(archive, read, member, header=int(self.variant == "20m"))}
 
     def read_items(
-        self, files: Mapping[str, Fetched], wanted: Mapping[str, int], write: ItemWriter
+        self, files: Mapping[str, Fetched], codes: Mapping[str, int], write: ItemWriter
     ) -> dict[str, LineCount]:
         """Read titles and genres."""
         archive = files["archive"].path
@@ -59,10 +71,10 @@ class MovieLens(Source):
         member = find_member(archive, name)
 
         def keep(movie: str, title: str, genres: list[str]) -> None:
-            if movie in wanted:
-                write(movie, title, [it for it in genres if it != "(no genres listed)"])
+            if movie in codes:
+                write(movie, title, [genre for genre in genres if genre != "(no genres listed)"])
 
-        def row(names: list[str]) -> Callable[[list[str]], None]:
+        def start_20m(names: list[str]) -> Callable[[list[str]], None]:
             return lambda cells: keep(cells[0], cells[1], cells[2].split("|"))
 
         def line_1m(line: bytes) -> None:
@@ -75,6 +87,6 @@ class MovieLens(Source):
             keep(cells[0], cells[1], [genre for genre, flag in flags if flag == "1"])
 
         if self.variant == "20m":
-            return {name: for_each_row(archive, row, member)}
-        use = line_1m if self.variant == "1m" else line_100k
-        return {name: for_each_line(archive, use, member)}
+            return {name: for_each_row(archive, start_20m, member)}
+        read = line_1m if self.variant == "1m" else line_100k
+        return {name: for_each_line(archive, read, member)}

@@ -3,26 +3,37 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from recbole_llm.net.download import Fetched, local_file
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, for_each_row, read_header
-from recbole_llm.prepare.sources.base import ItemWriter, Source
+from recbole_llm.prepare.raw_files import Fetched, local_file
+from recbole_llm.prepare.sources.base import ItemWriter, Option, Source
 
 
 class Table(Source):
     """Files with a header, plain or ``.gz``.
 
     Args:
-        inter: interactions.
-        item: items, or None; its columns other than the identifier become words.
-        columns: ``user``, ``item``, ``rating``, ``time`` to the name of the column; rating and
-            time may be "". Time is Unix seconds or an ISO date, UTC unless it says otherwise.
+        inter: file of interactions.
+        item: file of items, or None; its columns other than the identifier become words.
+        columns: name of the column for each of ``user``, ``item``, ``rating`` and ``time``; rating
+            and time may be "". Time is Unix seconds or an ISO date, UTC unless it says otherwise.
         separator: one character, or "" for a tab in ``.tsv`` and a comma in any other file.
     """
 
-    key: ClassVar[str] = "csv"
+    key = "csv"
+    HELP = "your own tables"
+    options = (
+        Option("inter", "interactions: .csv, .tsv, or those as .gz", required=True),
+        Option("item", "items; all columns but the identifier become words"),
+        Option("user_column", "name in the header (default: %(default)s)", default="user_id"),
+        Option("item_column", "the same (default: %(default)s)", default="item_id"),
+        Option("rating_column", "the same; none: no ratings", default=""),
+        Option("time_column", "the same: Unix seconds or ISO dates; none: no time", default=""),
+        Option("separator", "default: a tab in .tsv, else a comma", default=""),
+    )
+    is_local = True
 
     def __init__(
         self, inter: Path, item: Path | None, columns: Mapping[str, str], separator: str = ""
@@ -33,17 +44,24 @@ class Table(Source):
         self.inter_columns = tuple(name for role, name in kept if self.columns[role])
         if item is not None:
             names = read_header(item, self._separator(item))
-            self._place(item, names, "item")
+            self._column(item, names, "item")
             others = [name for name in names if name != self.columns["item"]]
             self.item_columns = dict.fromkeys(others, "token_seq")
             self.text_columns = tuple(others)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> "Table":
+        """Return the source for two paths, the names of the columns and the separator."""
+        item = None if options["item"] is None else Path(options["item"])
+        columns = {role: options[f"{role}_column"] for role in ("user", "item", "rating", "time")}
+        return cls(Path(options["inter"]), item, columns, options["separator"])
 
     @property
     def dataset(self) -> str:
         """The name of the interactions' file."""
         return self.inter.name.partition(".")[0]
 
-    def options(self) -> dict[str, Any]:
+    def chosen(self) -> dict[str, Any]:
         """Return the columns and the separator."""
         return {"columns": self.columns, "separator": self.separator}
 
@@ -60,10 +78,10 @@ class Table(Source):
         """Read the interactions."""
 
         def start(names: list[str]) -> Callable[[list[str]], None]:
-            user, item = (self._place(self.inter, names, role) for role in ("user", "item"))
+            user, item = (self._column(self.inter, names, role) for role in ("user", "item"))
             has_rating, has_time = bool(self.columns["rating"]), bool(self.columns["time"])
-            rating = self._place(self.inter, names, "rating") if has_rating else 0
-            time = self._place(self.inter, names, "time") if has_time else 0
+            rating = self._column(self.inter, names, "rating") if has_rating else 0
+            time = self._column(self.inter, names, "time") if has_time else 0
             return lambda row: log.add(
                 row[user],
                 row[item],
@@ -75,20 +93,20 @@ class Table(Source):
         return {self.inter.name: for_each_row(self.inter, start, separator=separator)}
 
     def read_items(
-        self, files: Mapping[str, Fetched], wanted: Mapping[str, int], write: ItemWriter
+        self, files: Mapping[str, Fetched], codes: Mapping[str, int], write: ItemWriter
     ) -> dict[str, LineCount]:
         """Read the items."""
         if self.item is None:
             return {}
 
         def start(names: list[str]) -> Callable[[list[str]], None]:
-            place = names.index(self.columns["item"])
+            token = names.index(self.columns["item"])
 
-            def use(row: list[str]) -> None:
-                if row[place] in wanted:
-                    write(row[place], *row[:place], *row[place + 1 :])
+            def read(row: list[str]) -> None:
+                if row[token] in codes:
+                    write(row[token], *row[:token], *row[token + 1 :])
 
-            return use
+            return read
 
         separator = self._separator(self.item)
         return {self.item.name: for_each_row(self.item, start, separator=separator)}
@@ -96,7 +114,7 @@ class Table(Source):
     def _separator(self, path: Path) -> str:
         return self.separator or ("\t" if ".tsv" in path.suffixes else ",")
 
-    def _place(self, path: Path, names: list[str], role: str) -> int:
+    def _column(self, path: Path, names: list[str], role: str) -> int:
         if self.columns[role] not in names:
             raise ValueError(
                 f"{path} has no column {self.columns[role]!r} ({role}), it has: "

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from recbole_llm.net.download import Fetched, RawFile
-from recbole_llm.prepare.addresses import YELP_PAGE
+from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, find_member, for_each_line, parse_json
-from recbole_llm.prepare.sources.base import Filters, ItemWriter, Source
+from recbole_llm.prepare.raw_files import Fetched, RawFile
+from recbole_llm.prepare.sources.base import ItemWriter, Size, Source
 
+#: Page with the form in which the licence is accepted.
+_PAGE = "https://business.yelp.com/data/resources/open-dataset/"
 _MEMBERS = {
     "reviews": "yelp_academic_dataset_review.json",
     "metadata": "yelp_academic_dataset_business.json",
@@ -20,7 +22,19 @@ _MEMBERS = {
 class Yelp(Source):
     """Reviews of 2019, repeats kept, as S3-Rec and after it GAL-Rec have them."""
 
-    key: ClassVar[str] = "yelp"
+    key = "yelp"
+    HELP = "Yelp Open Dataset, fetched by hand"
+    published = {
+        "yelp": (
+            Size(
+                "GAL-Rec, Table II",
+                30_431,
+                20_033,
+                316_354,
+                note="the paper's is Yelp's release of 2020; each release since has other reviews",
+            ),
+        )
+    }
     item_columns = {
         "title": "token_seq",
         "categories": "token_seq",
@@ -33,29 +47,29 @@ class Yelp(Source):
     def raw_files(self, folder: Path) -> list[RawFile]:
         """Return the two JSON files if they are there, else the archive."""
         if all((folder / name).exists() for name in _MEMBERS.values()):
-            return [RawFile(role, YELP_PAGE, name, True) for role, name in _MEMBERS.items()]
-        return [RawFile("archive", YELP_PAGE, "yelp_dataset.tar", True)]
+            return [RawFile(role, _PAGE, name, True) for role, name in _MEMBERS.items()]
+        return [RawFile("archive", _PAGE, "yelp_dataset.tar", True)]
 
     def read_interactions(
         self, files: Mapping[str, Fetched], log: InteractionLog
     ) -> dict[str, LineCount]:
         """Read the reviews; dates are taken as UTC."""
 
-        def use(line: bytes) -> None:
+        def read(line: bytes) -> None:
             data = parse_json(line)
             time = datetime.fromisoformat(data["date"]).replace(tzinfo=UTC).timestamp()
             log.add(data["user_id"], data["business_id"], data["stars"], time)
 
-        return self._read("reviews", files, use)
+        return self._read("reviews", files, read)
 
     def read_items(
-        self, files: Mapping[str, Fetched], wanted: Mapping[str, int], write: ItemWriter
+        self, files: Mapping[str, Fetched], codes: Mapping[str, int], write: ItemWriter
     ) -> dict[str, LineCount]:
         """Read the businesses."""
 
-        def use(line: bytes) -> None:
+        def read(line: bytes) -> None:
             data = parse_json(line)
-            if data["business_id"] in wanted:
+            if data["business_id"] in codes:
                 categories = [name.strip() for name in (data.get("categories") or "").split(",")]
                 write(
                     data["business_id"],
@@ -65,11 +79,11 @@ class Yelp(Source):
                     data.get("state"),
                 )
 
-        return self._read("metadata", files, use)
+        return self._read("metadata", files, read)
 
-    def _read(self, role: str, files: Mapping[str, Fetched], use: Any) -> dict[str, LineCount]:
+    def _read(self, role: str, files: Mapping[str, Fetched], read: Any) -> dict[str, LineCount]:
         if role in files:
-            return {files[role].path.name: for_each_line(files[role].path, use)}
+            return {files[role].path.name: for_each_line(files[role].path, read)}
         archive = files["archive"].path
         member = find_member(archive, _MEMBERS[role])
-        return {_MEMBERS[role]: for_each_line(archive, use, member)}
+        return {_MEMBERS[role]: for_each_line(archive, read, member)}

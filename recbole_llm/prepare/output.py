@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from recbole_llm.net.download import Fetched
 from recbole_llm.prepare.interactions import Interactions
 from recbole_llm.prepare.lines import LineCount
-from recbole_llm.prepare.sources import Source
-from recbole_llm.prepare.sources.base import Feature
+from recbole_llm.prepare.raw_files import Fetched
+from recbole_llm.prepare.sources.base import Feature, Source
 
 PARTS = ("train", "valid", "test")
 _ROWS = 100_000  # written at a time
