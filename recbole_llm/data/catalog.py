@@ -1,4 +1,4 @@
-"""Which datasets there are, and where the well known ones come from."""
+"""The datasets by name, and where the well known ones come from."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ def _amazon(category: str) -> str:
     return f"`recbole_llm prepare amazon2014 --category={category}` builds it"
 
 
-#: One line for each well known dataset, shown when its files are not there.
+#: One line for each well known dataset, shown when its files are missing.
 ORIGINS = {
     "baby": f"{_amazon('Baby')}, without a split; with DiffMM's fixed split: {_DIFFMM}.",
     "beauty": f"{_amazon('Beauty')}; as S3-Rec published it: {_S3REC}; "
@@ -37,7 +37,7 @@ ORIGINS = {
 
 
 class DatasetEntry(NamedTuple):
-    """A dataset by name, the folder it is looked for in, and whether its interactions are there."""
+    """Name of a dataset, the folder where it is expected, and whether interactions are in it."""
 
     name: str
     path: Path
@@ -48,7 +48,7 @@ def available_datasets(data_path: str | Path) -> list[DatasetEntry]:
     """List the datasets that are well known or have a folder of their own, by name.
 
     Args:
-        data_path: parent of the dataset folders; it need not exist.
+        data_path: parent of the dataset folders, which may be missing.
     """
     parent = Path(data_path)
     names = set(ORIGINS) | {path.stem for path in (properties_dir() / "dataset").glob("*.yaml")}
@@ -64,7 +64,7 @@ def available_datasets(data_path: str | Path) -> list[DatasetEntry]:
 
 
 def has_interactions(folder: Path) -> bool:
-    """Tell whether a dataset's folder holds ``<name>.inter`` or ``<name>.<part>.inter``."""
+    """Return whether a dataset's folder holds ``<name>.inter`` or ``<name>.<part>.inter``."""
     if not folder.is_dir():
         return False
     return any(

@@ -56,7 +56,7 @@ class _NotAskedError(NetworkError):
 
 
 class _Host:
-    """A server: its pauses hold back every request to it."""
+    """A server, whose pauses hold back every request to it."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.limiter = RateLimiter(None, stop)
@@ -64,10 +64,10 @@ class _Host:
 
 
 class ImageCache:
-    """Images by URL in a folder, which is made if need be.
+    """Images by URL in a folder, which is made if it does not exist.
 
     Args:
-        folder: see above; several processes may share it.
+        folder: folder of images, laid out as the module says; several processes may share it.
         transport: time-outs, retries and limits.
     """
 
@@ -78,22 +78,22 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def path(self, url: str) -> Path:
-        """Return where the image of a URL is, or would be."""
+        """Return the path of a URL's image, whether or not it was fetched."""
         name = hashlib.sha256(url.encode()).hexdigest()
         return self.folder / name[:2] / name
 
     def fetch(
         self, urls: Sequence[str], retry_failed: bool = False, show_progress: bool = True
     ) -> dict[str, str]:
-        """Fetch what is not there yet.
+        """Fetch the images that are missing.
 
         Args:
-            urls: each once.
-            retry_failed: try again what failed for good before.
-            show_progress: show a progress bar.
+            urls: addresses, each once.
+            retry_failed: whether to ask again for what failed for good before.
+            show_progress: whether to show a progress bar.
 
         Returns:
-            The reason of each URL that has no image.
+            Reason of the failure by URL, for those that have no image.
 
         Raises:
             OSError: the folder cannot be written.
@@ -125,7 +125,7 @@ class ImageCache:
         return failures
 
     def _work_through(self, urls: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-        """Yield each URL with None, or the reason of its failure, as it is settled."""
+        """Yield each URL with None, or the reason of its failure, as its turn ends."""
         todo: queue.SimpleQueue[str] = queue.SimpleQueue()
         done: queue.SimpleQueue[tuple[str, str | None | Exception]] = queue.SimpleQueue()
         for url in urls:

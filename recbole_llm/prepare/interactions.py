@@ -54,7 +54,7 @@ class InteractionLog:
         Raises:
             ValueError: an identifier is empty or cannot stand in an atomic file, or a number is
                 not finite.
-            TypeError: an identifier is no text, or a number none.
+            TypeError: an identifier is no text, or a number is of another type.
         """
         if not (math.isfinite(rating) and math.isfinite(time)):
             raise ValueError(f"rating {rating!r} or timestamp {time!r} is not finite")
@@ -72,7 +72,7 @@ class InteractionLog:
         add_part(part)
 
     def finish(self) -> tuple[Interactions, list[str], list[str]]:
-        """Return the columns, the users and the items by code, and give up what was collected."""
+        """Return the columns, the users and the items by code, and forget them."""
         columns = Interactions(*(np.asarray(column) for column in self._columns))
         users, items = list(self._users), list(self._items)
         self._users, self._items, self._append = {}, {}, []
@@ -82,7 +82,7 @@ class InteractionLog:
 def _checked(token: str) -> str:
     if not isinstance(token, str):
         raise TypeError(f"the identifier {token!r} is no text")
-    token.encode()  # raises, a ValueError too, for what was no UTF-8
+    token.encode()  # raises a ValueError for bytes that are not UTF-8
     if token in _MISSING or not _FORBIDDEN.isdisjoint(token):
         raise ValueError(
             f"the identifier {token!r} cannot stand in an atomic file: it is empty, a word that "
@@ -96,8 +96,8 @@ def duplicate_mask(data: Interactions, policy: str) -> NDArray[np.bool_]:
 
     Args:
         data: n interactions.
-        policy: ``first`` or ``last`` keeps a pair's earliest or latest by time (of equal times the
-            first or last row); ``all`` keeps every one.
+        policy: ``first`` or ``last`` to keep a pair's earliest or latest by time (of equal times
+            the first or last row); ``all`` to keep every one.
 
     Returns:
         (n,) bool, true for those to drop.
@@ -111,8 +111,8 @@ def duplicate_mask(data: Interactions, policy: str) -> NDArray[np.bool_]:
     del ordered
     if not repeated.size:
         return drop
-    place = np.minimum(np.searchsorted(repeated, pair), repeated.size - 1)
-    rows = np.flatnonzero(repeated[place] == pair)
+    nearest = np.minimum(np.searchsorted(repeated, pair), repeated.size - 1)
+    rows = np.flatnonzero(repeated[nearest] == pair)
     rows = rows[np.lexsort((data.time[rows], pair[rows]))]
     same = pair[rows][1:] == pair[rows][:-1]
     drop[rows[1:][same] if policy == "first" else rows[:-1][same]] = True
@@ -127,13 +127,13 @@ def k_core_mask(
     Time O(n) a round.
 
     Args:
-        user: (n,) codes.
-        item: (n,) codes.
+        user: user codes, (n,).
+        item: item codes, (n,).
         k: least number of interactions; 0 and 1 keep everything.
 
     Returns:
         keep: (n,) bool.
-        n_rounds: how often something was dropped.
+        n_rounds: number of rounds that dropped something.
     """
     keep = np.ones(len(user), dtype=bool)
     rows, n_rounds = np.arange(len(user)), 0

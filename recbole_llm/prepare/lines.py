@@ -13,7 +13,7 @@ from typing import Any
 import jiter
 from tqdm import tqdm
 
-#: What a parser may raise for a line that is not as it should be.
+#: Exceptions that a parser may raise for a malformed line.
 MALFORMED = (
     ValueError,
     TypeError,
@@ -29,13 +29,13 @@ _N_SHOWN = 5
 
 @dataclass
 class LineCount:
-    """Lines of a raw file that were read, and those among them that were not understood.
+    """Lines of a raw file that were read, and the malformed ones among them.
 
     Attributes:
-        read: lines that are not blank, the header left out.
-        malformed: how many of them were skipped.
-        first_malformed: numbers of the first five of those, counted from 1.
-        problem: what was wrong with the first.
+        read: number of lines that are not blank, the header left out.
+        malformed: number of lines among them that were skipped.
+        first_malformed: line numbers of the first five that were skipped, counted from 1.
+        problem: error of the first one.
     """
 
     read: int = 0
@@ -49,20 +49,23 @@ class LineCount:
         if len(self.first_malformed) < _N_SHOWN:
             self.first_malformed.append(number)
         if not self.problem:
-            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            self.problem = what or type(error).__name__
+            text = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            self.problem = text or type(error).__name__
 
 
 def for_each_line(
-    path: Path, use: Callable[[bytes], object], member: str | None = None, header: int = 0
+    path: Path, read: Callable[[bytes], object], member: str | None = None, header: int = 0
 ) -> LineCount:
-    """Call ``use`` on every line that is not blank; lines on which it raises are counted, skipped.
+    """Call a function on every line that is not blank; lines on which it raises are skipped.
 
     Args:
-        path: a plain file, a ``.gz``, or an archive.
-        use: gets a line without its end.
+        path: plain file, ``.gz`` file, or archive.
+        read: function that gets a line without its end.
         member: name of the file in the archive.
-        header: lines at the start that are left out.
+        header: number of lines at the start that are left out.
+
+    Returns:
+        Counts of the lines read and skipped.
 
     Raises:
         ValueError: more than half of the lines are malformed, or the file is damaged.
@@ -73,13 +76,13 @@ def for_each_line(
             continue
         count.read += 1
         try:
-            use(line)
+            read(line)
         except MALFORMED as error:
             count.skip(number, error)
-    return _sensible(path, count)
+    return _checked(path, count)
 
 
-def _sensible(path: Path, count: LineCount) -> LineCount:
+def _checked(path: Path, count: LineCount) -> LineCount:
     if 2 * count.malformed > count.read:
         raise ValueError(
             f"{path}: {count.malformed} of {count.read} lines are not what is expected there "
@@ -107,12 +110,16 @@ def for_each_row(
     """Call a function on every row of a table; rows on which it raises are counted and skipped.
 
     Args:
-        path: as in ``for_each_line``; UTF-8, quoted as in CSV.
-        start: gets the names of the columns ([] without a header), returns what gets each row; a
-            row with more or fewer cells than the header is malformed.
+        path: file as in ``for_each_line``; UTF-8, quoted as in CSV.
+        start: function that gets the names of the columns ([] without a header) and returns the
+            function that gets each row; a row with more or fewer cells than the header is
+            malformed.
         member: name of the file in the archive.
-        separator: one character.
+        separator: character between cells.
         has_header: whether the first line names the columns.
+
+    Returns:
+        Counts of the rows read and skipped.
 
     Raises:
         ValueError: more than half of the rows are malformed, or the file is damaged or empty.
@@ -120,7 +127,7 @@ def for_each_row(
     count = LineCount()
     reader = _reader(path, separator, member)
     names = _header(path, reader) if has_header else []
-    use = start(names)
+    read = start(names)
     while True:
         try:
             row = next(reader)
@@ -129,12 +136,12 @@ def for_each_row(
             count.read += 1
             if names and len(row) != len(names):
                 raise ValueError(f"{len(row)} cells, {len(names)} columns")
-            use(row)
+            read(row)
         except StopIteration:
             break
         except (*MALFORMED, csv.Error) as error:
             count.skip(reader.line_num, error)
-    return _sensible(path, count)
+    return _checked(path, count)
 
 
 def read_header(path: Path, separator: str) -> list[str]:
@@ -213,7 +220,7 @@ def _chunks(path: Path, member: str | None) -> Iterator[bytes]:
             with tarfile.open(path) as tar:
                 found = tar.extractfile(member)
                 if found is None:
-                    raise ValueError(f"{path}: {member} is no file.")
+                    raise ValueError(f"{path}: {member} is not a file.")
                 with found, _bar(member, tar.getmember(member).size) as bar:
                     yield from _read(found, bar)
     except (zlib.error, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:

@@ -76,18 +76,18 @@ def write_items(
     """Write ``<name>.item`` (if the source has columns) and ``item_ids.txt``.
 
     Items come in the order of the source's file, then those that it does not describe, with empty
-    cells. Of an item that is there twice the first counts.
+    cells. If the source describes an item twice, the first description counts.
 
     Args:
-        folder: where to.
-        name: of the dataset.
-        source: what describes the items.
-        files: its raw files.
+        folder: folder of the dataset.
+        name: name of the dataset.
+        source: source that describes the items.
+        files: raw files of the source, by role.
         codes: item token to code, from 0.
 
     Returns:
         order: item tokens in the order of both files.
-        n_described: how many the source describes.
+        n_described: number of items that the source describes.
         counts: lines read, by file name.
     """
     order: dict[str, None] = {}
@@ -100,7 +100,7 @@ def write_items(
 
             def write(token: str, *cells: Any) -> None:
                 if token not in order:
-                    texts = [_cell(it, kind) for it, kind in zip(cells, kinds, strict=True)]
+                    texts = [_cell(cell, kind) for cell, kind in zip(cells, kinds, strict=True)]
                     file.write("\t".join([token, *texts]) + "\n")
                     order[token] = None
 
@@ -117,10 +117,10 @@ def write_items(
 
 
 def _cell(value: Any, kind: str) -> str:
-    """Return what may stand in a cell: one line, no tab, no double quote.
+    """Return the text of a cell: one line, no tab, no double quote.
 
-    pandas, with which RecBole reads, takes a double quote for the start of a cell that may go on
-    over many lines; two single ones stay readable, as inches do.
+    pandas, with which RecBole reads, takes a double quote for the start of a cell that may span
+    many lines; two single ones stay readable, as inches do.
     """
     if value is None:
         return ""
@@ -129,18 +129,23 @@ def _cell(value: Any, kind: str) -> str:
     if isinstance(value, list):  # names: their spaces would part them
         names = ("_".join(str(name).split()) for name in value)
         value = " ".join(dict.fromkeys(filter(None, names)))
-    text = str(value).encode(errors="replace").decode()  # what was no UTF-8 becomes a "?"
+    text = str(value).encode(errors="replace").decode()  # bytes that are not UTF-8 become "?"
     return " ".join(text.replace('"', "''").split())
 
 
 def write_feature(path: Path, feature: Feature, order: Sequence[str]) -> dict[str, Any]:
-    """Write features as ``.npy``, a row at its place, so that no more than one is in memory.
+    """Write features as ``.npy``, row by row, so that no more than one row is in memory.
+
+    Args:
+        path: file to write.
+        feature: features in the order of the source.
+        order: item tokens in the order of the rows to write.
 
     Returns:
-        For the manifest: shape, dtype, ``items_without`` (their rows are zero) and, among those,
-        ``not_finite``: items whose features hold NaN or infinity.
+        Entry of the manifest: shape, dtype, ``items_without`` (their rows are zero) and, among
+        those, ``not_finite``: items whose features hold NaN or infinity.
     """
-    place_of = {token: place for place, token in enumerate(order)}
+    row_of = {token: row for row, token in enumerate(order)}
     dtype, shape = np.dtype(feature.dtype), (len(order), feature.width)
     row_bytes = feature.width * dtype.itemsize
     written = np.zeros(len(order), dtype=bool)
@@ -151,16 +156,16 @@ def write_feature(path: Path, feature: Feature, order: Sequence[str]) -> dict[st
         np.lib.format.write_array_header_1_0(file, header)
         start = file.tell()
         file.truncate(start + row_bytes * len(order))
-        for token, row in feature.rows:
-            place = place_of.get(token)
-            if place is None or written[place]:
+        for token, vector in feature.rows:
+            row = row_of.get(token)
+            if row is None or written[row]:
                 continue
-            if not np.isfinite(row).all():
+            if not np.isfinite(vector).all():
                 not_finite += 1
                 continue
-            file.seek(start + row_bytes * place)
-            file.write(row.tobytes())
-            written[place] = True
+            file.seek(start + row_bytes * row)
+            file.write(vector.tobytes())
+            written[row] = True
     return {
         "shape": list(shape),
         "dtype": dtype.name,
@@ -170,11 +175,11 @@ def write_feature(path: Path, feature: Feature, order: Sequence[str]) -> dict[st
 
 
 def write_settings(folder: Path, source: Source, features: Mapping[str, str]) -> None:
-    """Write ``dataset.yaml``, which RecBole's settings take up.
+    """Write ``dataset.yaml``, which RecBole's settings include.
 
     Args:
-        folder: where to.
-        source: what was prepared.
+        folder: folder of the dataset.
+        source: source that was prepared.
         features: modality to its file.
     """
     modalities: dict[str, Any] = dict(features)

@@ -51,8 +51,8 @@ def fetch_all(
 ) -> dict[str, Fetched]:
     """Find or fetch the raw files of a source, by role.
 
-    A file that is in the folder already is taken, whether it was fetched or put there by hand; one
-    whose name ends in ``.gz`` may also be there decompressed.
+    A file that is in the folder already is taken, whether it was fetched or put there by hand; a
+    ``.gz`` file may also be there decompressed.
 
     Args:
         files: files of the source.
@@ -88,7 +88,7 @@ def local_file(role: str, path: Path) -> Fetched:
     """Return a file of the user's own.
 
     Raises:
-        FileNotFoundError: it does not exist.
+        FileNotFoundError: the file does not exist.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist.")

@@ -146,6 +146,15 @@ def test_published_sizes_are_plausible(size):
     assert size.interactions >= 5 * max(size.users, size.items)
 
 
+def test_every_source_is_whole():
+    for key, source in SOURCES.items():
+        assert source.key == key and source.HELP
+        assert source.is_local or key == "yelp" or source.addresses
+        for option in source.options:
+            assert option.name.isidentifier() and option.help
+            assert not (option.is_flag and (option.choices or option.required))
+
+
 # -- what must not happen
 
 

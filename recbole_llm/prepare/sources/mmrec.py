@@ -68,7 +68,7 @@ class MMRec(Source):
         return self.inter.stem
 
     def local_files(self) -> dict[str, Fetched]:
-        """Return interactions, and maps and features where they are there."""
+        """Return the interactions, and the maps and features that exist."""
         files = {"inter": self.inter}
         for role, name in {**_MAPS, **_FEATURES}.items():
             if (self.folder / name).is_file():

@@ -20,7 +20,7 @@ _MEMBERS = {
 
 
 class Yelp(Source):
-    """Reviews of 2019, repeats kept, as S3-Rec and after it GAL-Rec have them."""
+    """Reviews of 2019, repeats kept, as in S3-Rec and GAL-Rec."""
 
     key = "yelp"
     HELP = "Yelp Open Dataset, fetched by hand"
@@ -45,7 +45,7 @@ class Yelp(Source):
     filters = Filters(k_core=5, duplicates="all", since="2019-01-01", until="2019-12-31")
 
     def raw_files(self, folder: Path) -> list[RawFile]:
-        """Return the two JSON files if they are there, else the archive."""
+        """Return the two JSON files if they exist, else the archive."""
         if all((folder / name).exists() for name in _MEMBERS.values()):
             return [RawFile(role, _PAGE, name, True) for role, name in _MEMBERS.items()]
         return [RawFile("archive", _PAGE, "yelp_dataset.tar", True)]
