@@ -207,7 +207,7 @@ def test_unknown_id_is_reported_at_once_offline(encode, monkeypatch, capsys):
 def test_missing_item_file(shop, encode, capsys):
     (shop.path / "shop.item").unlink()
     assert encode("text") == 2
-    assert "item_ids.txt nor shop.item is there" in capsys.readouterr().err
+    assert "item_ids.txt nor shop.item exists" in capsys.readouterr().err
     (shop.path / "item_ids.txt").write_text("i1\n")
     assert encode("text") == 2
     assert "shop.item does not exist, wanted for the items' text" in capsys.readouterr().err
