@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llm.cli import run_recbole
+from recbole_llm.cli.main import run_recbole
 
 Run = Callable[..., str]
 
@@ -174,7 +174,7 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
-from recbole_llm.cli import run_recbole
+from recbole_llm.cli.main import run_recbole
 sys.exit(run_recbole())
 """
 

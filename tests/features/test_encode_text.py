@@ -153,7 +153,7 @@ def test_unfinished_work_of_other_settings_is_kept(shop, encode, monkeypatch, ca
 
 
 def test_vbpr_trains_on_the_features(own_ml100k, work, encode):
-    from recbole_llm.cli import main
+    from recbole_llm.cli.main import main
 
     item_file = own_ml100k / "ml-100k" / "ml-100k.item"
     lines = item_file.read_text().splitlines()
@@ -214,7 +214,7 @@ def test_missing_item_file(shop, encode, capsys):
 
 
 def test_installed_recbole_is_left_alone(tmp_path, capsys):
-    from recbole_llm.cli import main
+    from recbole_llm.cli.main import main
 
     place = ["--dataset=ml-100k", f"--data_path={tmp_path}", "--modality=text"]
     assert main(["encode", *place]) == 2

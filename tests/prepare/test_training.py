@@ -8,7 +8,7 @@ import pytest
 import yaml
 from raw_files import Shop, events
 
-from recbole_llm.cli import run_recbole
+from recbole_llm.cli.main import run_recbole
 from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
 from recbole_llm.prepare import command

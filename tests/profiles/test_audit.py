@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 
 
 @pytest.fixture
