@@ -30,9 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", "-d", required=True, help="name of the dataset")
     add_options(parser, Settings)
-    parser.set_defaults(
-        interrupted="finished batches are kept, and the same command resumes after them"
-    )
+    parser.set_defaults(interrupted="finished work is kept, and the same command resumes")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:

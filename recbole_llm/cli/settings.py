@@ -54,7 +54,7 @@ def parse_data_settings(words: Sequence[str], model_option: str) -> dict[str, An
     settings = parse_settings(words)
     if "model" in settings:
         raise ValueError(
-            f"--model names a recommender, and this command trains none; its own model is "
+            f"--model is not taken here: no recommender is trained, and the command's own model is "
             f"{model_option}."
         )
     return settings

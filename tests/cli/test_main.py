@@ -72,7 +72,7 @@ def test_traceback_on_request(
         (
             "encode --dataset=d --modality=text",
             "recbole_llm.data.freeze.data_config",
-            "interrupted; finished batches are kept, and the same command resumes after them\n",
+            "interrupted; finished work is kept, and the same command resumes\n",
         ),
         (
             "reason --dataset=d",
