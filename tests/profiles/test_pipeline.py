@@ -287,7 +287,7 @@ def test_stopped_run_goes_on(
     wait.set()
     assert process.returncode == status_code
     if number == signal.SIGINT:
-        assert "the same command goes on" in err and "Traceback" not in err
+        assert "the same command resumes" in err and "Traceback" not in err
     assert reason(model_name="m") == 0
     assert report(out)["stages"]["profiles"]["from_store"] == 3
     asked = sorted(server.prompts().values())
