@@ -59,7 +59,7 @@ def find_profiles(
     if report.get("dataset") != dataset:
         raise ValueError(f"{folder} has profiles of {report.get('dataset')!r}, not of {dataset!r}.")
     files = report["given"].get("config_files")
-    if isinstance(files, str):  # as reports of version 0.1 have them
+    if isinstance(files, str):  # a text with spaces in older reports
         report["given"]["config_files"] = files.split()
     return folder, report
 

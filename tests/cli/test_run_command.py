@@ -80,5 +80,5 @@ def test_a_users_error_in_a_process_of_its_own(cli: Any) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert "no folder dataset/ml-100" in done.stderr
-    assert "Wanted there: ml-100.inter" in done.stderr
+    assert "Expected files: ml-100.inter" in done.stderr
     assert "Did you mean 'ml-100k'?" in done.stderr
