@@ -18,7 +18,7 @@ HELP = "make feature files of the items' text or images"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the dataset, and the options of ``features.settings``."""
-    from recbole_llm.features.settings import Settings
+    from recbole_llm.features.settings import EncodeSettings
 
     parser.description = (
         "Encodes the items' text or images into <modality>_feat.npy in the dataset's folder, and "
@@ -29,16 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--show_progress, ...)."
     )
     parser.add_argument("--dataset", "-d", required=True, help="name of the dataset")
-    add_options(parser, Settings)
+    add_options(parser, EncodeSettings)
     parser.set_defaults(interrupted="finished work is kept, and the same command resumes")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Encode a dataset's items and print the counts."""
     logging.basicConfig(level=logging.WARNING)
-    from recbole_llm.features.settings import Settings
+    from recbole_llm.features.settings import EncodeSettings
 
-    settings = build_settings(arguments, Settings)
+    settings = build_settings(arguments, EncodeSettings)
     given = parse_data_settings(rest, "--encoder")
     from recbole_llm.data.freeze import data_config
     from recbole_llm.features.pipeline import encode_items, output_path
@@ -59,7 +59,7 @@ def _summary(encoded: "Encoded", folder: Path) -> str:
         for reason, number in manifest[part].items()
     ]
     unlisted = manifest["interaction_items_without_row"]
-    status = "encoded" if encoded.is_new else "is there already"
+    status = "encoded" if encoded.is_new else "encoded before"
     lines = [
         f"{manifest['modality']} of {manifest['dataset']} by {manifest['encoder']}: {status}, "
         f"({manifest['items']:,}, {manifest['width']}) {manifest['dtype']}",

@@ -46,11 +46,8 @@ def build_settings(arguments: argparse.Namespace, settings_class: "type[T]") -> 
     Raises:
         ValueError: a value is out of range, or two options exclude each other.
     """
-    return settings_class(**{name: getattr(arguments, name) for name in _names(settings_class)})
-
-
-def _names(settings_class: "type[DataclassInstance]") -> list[str]:
-    return list(declared_options(settings_class))
+    options = {name: getattr(arguments, name) for name in declared_options(settings_class)}
+    return settings_class(**options)
 
 
 def _without_none(kind: Any) -> Any:

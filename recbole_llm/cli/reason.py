@@ -15,7 +15,7 @@ HELP = "describe images and write preference profiles (MLLMRec)"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the dataset, and the options of ``profiles.settings``."""
-    from recbole_llm.profiles.settings import Settings
+    from recbole_llm.profiles.settings import ReasonSettings
 
     parser.description = (
         "MLLMRec's reasoning: image descriptions (Prompt 1), user profiles from training "
@@ -24,15 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run_recbole (--data_path, --protocol, --seed, --config_files, --cache_dir, ...)."
     )
     parser.add_argument("--dataset", "-d", required=True, help="name of the dataset")
-    add_options(parser, Settings)
+    add_options(parser, ReasonSettings)
     parser.set_defaults(interrupted="answers so far are kept, and the same command resumes")
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Run the stages and print their counts."""
-    from recbole_llm.profiles.settings import Settings
+    from recbole_llm.profiles.settings import ReasonSettings
 
-    settings = build_settings(arguments, Settings)
+    settings = build_settings(arguments, ReasonSettings)
     given = parse_data_settings(rest, "--model_name")
     logging.basicConfig(level=logging.WARNING)
     from recbole_llm.profiles.write import write_profiles

@@ -45,11 +45,11 @@ def parse_data_settings(words: Sequence[str], model_option: str) -> dict[str, An
     """Parse the settings of a command that reads a dataset and trains no recommender.
 
     Args:
-        words: as for ``parse_settings``.
+        words: words from the shell, in the forms of ``parse_settings``.
         model_option: the option that names this command's own model, such as ``--encoder``.
 
     Raises:
-        ValueError: as ``parse_settings``; or ``--model`` is given.
+        ValueError: a malformed argument, or ``--model``.
     """
     settings = parse_settings(words)
     if "model" in settings:

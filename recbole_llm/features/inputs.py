@@ -14,7 +14,7 @@ from recbole_llm.data.atomic import read_item_columns
 from recbole_llm.data.items import Items, item_texts
 from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.features.fetch import ImageCache
-from recbole_llm.features.settings import Settings
+from recbole_llm.features.settings import EncodeSettings
 from recbole_llm.files import sha256_of
 
 
@@ -83,7 +83,7 @@ def folder_inputs(items: Items, folder: Path, show_progress: bool) -> Inputs:
     return Inputs(list(rows), list(rows.values()), missing, {}, _digest(tokens, digests))
 
 
-def url_inputs(items: Items, settings: Settings, show_progress: bool) -> Inputs:
+def url_inputs(items: Items, settings: EncodeSettings, show_progress: bool) -> Inputs:
     """Fetch the items' images, the first URL of each item's cell, and return them.
 
     Raises:

@@ -32,7 +32,7 @@ from recbole_llm.features.manifest import (
     write_manifest,
 )
 from recbole_llm.features.partial import PartialFeatures
-from recbole_llm.features.settings import TEXT_ENCODER, Settings
+from recbole_llm.features.settings import TEXT_ENCODER, EncodeSettings
 from recbole_llm.files import sha256_of, write_ids
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Encoded(NamedTuple):
         return self.path.name if is_inside else str(self.path.resolve())
 
 
-def encode_items(settings: Settings, config: Config) -> Encoded:
+def encode_items(settings: EncodeSettings, config: Config) -> Encoded:
     """Encode a dataset's items; an interrupted call with the same settings is resumed.
 
     Args:
@@ -84,7 +84,7 @@ def encode_items(settings: Settings, config: Config) -> Encoded:
         raise OSError(f"cannot write to {output.parent}. Name another file by --output.") from error
 
 
-def output_path(settings: Settings, config: Config) -> Path:
+def output_path(settings: EncodeSettings, config: Config) -> Path:
     """Return the path of the feature file.
 
     Raises:
@@ -106,7 +106,7 @@ def _is_in_recbole(folder: Path) -> bool:
     return Path(recbole.__file__).parent.resolve() in folder.resolve().parents
 
 
-def _columns(settings: Settings, items: Items) -> list[str]:
+def _columns(settings: EncodeSettings, items: Items) -> list[str]:
     """Return the columns of the ``.item`` file that are the items' text; none for images."""
     if settings.modality != "text":
         return []
@@ -124,7 +124,9 @@ def _columns(settings: Settings, items: Items) -> list[str]:
 class _Encoding:
     """One feature file in the making, by the only process that writes it."""
 
-    def __init__(self, settings: Settings, items: Items, output: Path, columns: list[str]) -> None:
+    def __init__(
+        self, settings: EncodeSettings, items: Items, output: Path, columns: list[str]
+    ) -> None:
         self.settings, self.items, self.output = settings, items, output
         self.columns, self.config, self.tokens = columns, items.config, items.tokens[1:]
         self.show_progress = bool(self.config["show_progress"])

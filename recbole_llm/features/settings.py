@@ -18,7 +18,7 @@ _IMAGE_ONLY = ("pooling", "image_folder", "url_column", "retry_failed", *_URLS_O
 
 
 @dataclass(frozen=True)
-class Settings:
+class EncodeSettings:
     """Options of the command. None stands for the default that the help names.
 
     Raises:

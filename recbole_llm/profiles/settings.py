@@ -18,7 +18,7 @@ _TRANSPORT = Transport()
 
 
 @dataclass(frozen=True)
-class Settings:
+class ReasonSettings:
     """Options of the command. None stands for the default that the help names.
 
     Raises:

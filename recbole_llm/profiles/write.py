@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from recbole_llm.profiles.dataset import load_profile_data
 from recbole_llm.profiles.pipeline import Reasoner
-from recbole_llm.profiles.settings import Settings
+from recbole_llm.profiles.settings import ReasonSettings
 from recbole_llm.record import describe_data
 
 
@@ -21,7 +21,7 @@ class WrittenProfiles(NamedTuple):
 
 def write_profiles(
     dataset: str,
-    settings: Settings,
+    settings: ReasonSettings,
     given: Mapping[str, Any],
     on_start: Callable[[Path], object] = lambda folder: None,
 ) -> WrittenProfiles:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from recbole_llm.cli import main as entry
 from recbole_llm.cli.main import COMMANDS, main, run_recbole, run_sweep
 
 HEAVY = ("torch", "optuna", "transformers", "recbole", "pandas")
@@ -199,7 +198,7 @@ def test_a_new_command_is_a_file_and_a_line(
     )
     package = import_module("recbole_llm.cli")
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    monkeypatch.setattr(entry, "COMMANDS", (*COMMANDS, "toy"))
+    monkeypatch.setattr("recbole_llm.cli.main.COMMANDS", (*COMMANDS, "toy"))
     assert main(["toy", "--size=3", "--seed=1"]) == 1
     assert capsys.readouterr().out == "3 ['--seed=1']\n"
     assert main([]) == 0

@@ -6,9 +6,9 @@ from dataclasses import MISSING, dataclass, fields
 import pytest
 
 from recbole_llm.cli.options import add_options, build_settings
-from recbole_llm.features import settings as encode_settings
+from recbole_llm.features.settings import EncodeSettings
 from recbole_llm.options import check_options, declared_options, option
-from recbole_llm.profiles import settings as reason_settings
+from recbole_llm.profiles.settings import ReasonSettings
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def test_values_are_checked_by_the_dataclass(word: str, message: str) -> None:
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("settings", [encode_settings.Settings, reason_settings.Settings])
+@pytest.mark.parametrize("settings", [EncodeSettings, ReasonSettings])
 def test_options_of_encode_and_reason_are_the_fields_of_their_settings(settings: type) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     add_options(parser, settings)
