@@ -15,6 +15,6 @@ def run(model: str, dataset: str, **overrides: Any) -> "RunRecord":
 
     See :func:`recbole_llm.quick_start.run`; importing this package alone loads no torch.
     """
-    from recbole_llm.quick_start import run as quick_run
+    from recbole_llm import quick_start
 
-    return quick_run(model, dataset, **overrides)
+    return quick_start.run(model, dataset, **overrides)

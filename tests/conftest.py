@@ -181,7 +181,7 @@ class Cli:
     def command(program: str, *arguments: str) -> list[str]:
         """Return the command line of a console script under this interpreter."""
         function = {"run_recbole": "run_recbole", "recbole_llm": "main"}[program]
-        code = f"import sys; from recbole_llm.cli import {function}; sys.exit({function}())"
+        code = f"import sys; from recbole_llm.cli.main import {function}; sys.exit({function}())"
         return [sys.executable, "-c", code, *arguments]
 
     @staticmethod

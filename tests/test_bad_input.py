@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llm.cli import run_recbole
+from recbole_llm.cli.main import run_recbole
 
 Run = Callable[..., str]
 
@@ -55,7 +55,7 @@ def pretrain(error_of: Run, *options: str) -> str:
 def test_no_such_dataset(error_of: Run, own_ml100k: Path) -> None:
     message = error_of("BPR", dataset="ml-1000k")
     assert f"no folder {own_ml100k}/ml-1000k" in message
-    assert "Wanted there: ml-1000k.inter" in message and "Did you mean 'ml-100k'?" in message
+    assert "Expected files: ml-1000k.inter" in message and "Did you mean 'ml-100k'?" in message
 
 
 def test_shipped_settings_without_files(error_of: Run) -> None:
@@ -174,7 +174,7 @@ LIMITED = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
-from recbole_llm.cli import run_recbole
+from recbole_llm.cli.main import run_recbole
 sys.exit(run_recbole())
 """
 

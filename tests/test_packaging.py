@@ -19,7 +19,7 @@ from recbole_llm.yaml_io import properties_dir
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROBE = """
 import json
-import recbole_llm, recbole_llm.cli, recbole_llm.quick_start
+import recbole_llm, recbole_llm.cli.main, recbole_llm.quick_start
 from recbole_llm.config import Config
 from recbole_llm.yaml_io import find_config_file, properties_dir
 from recbole_llm.registry import MODELS

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from recbole_llm.cli import main, parse_settings
+from recbole_llm.cli.main import main
+from recbole_llm.cli.settings import parse_settings
 from recbole_llm.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +49,7 @@ def test_every_key_of_the_readme_s_commands_exists(command: str, work: Path) -> 
 @pytest.mark.slow
 @pytest.mark.llm
 def test_demo_goes_through_all_stages(tmp_path: Path) -> None:
-    code = "import sys; from recbole_llm.cli import run_recbole; sys.exit(run_recbole())"
+    code = "import sys; from recbole_llm.cli.main import run_recbole; sys.exit(run_recbole())"
     # Another seed than the README's: no stage may come from a cache that this test finds.
     run = subprocess.run(
         [sys.executable, "-c", code, *demo(), f"--cache_dir={ROOT / 'saved/cache'}", "--seed=7"],

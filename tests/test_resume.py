@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llm.cli import run_recbole
+from recbole_llm.cli.main import run_recbole
 from recbole_llm.record import RunRecord
 from recbole_llm.trainer.harness import HarnessMixin
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import recbole_llm
-from recbole_llm.cli import summary
 from recbole_llm.record import RunRecord
+from recbole_llm.runs.summary import run_summary
 from recbole_llm.trainer.checkpoint import load_checkpoint
 
 Train = Callable[..., RunRecord]
@@ -267,4 +267,4 @@ def test_record_and_summary_name_a_profile_set_and_whether_it_leaks(
     (found,) = record.data["user_profiles"].values()
     assert found["leaky"] is leaky and len(found["sha256"]) == 64
     assert found["missing_users"] == 116  # rows of the identity beyond the fourth are zero
-    assert ("LEAKY" in summary(record)) is leaky
+    assert ("LEAKY" in run_summary(record)) is leaky

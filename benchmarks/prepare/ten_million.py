@@ -26,7 +26,7 @@ import psutil
 
 CATEGORY = "Electronics"
 REVIEWS, METADATA = f"reviews_{CATEGORY}_5.json.gz", f"meta_{CATEGORY}.json.gz"
-COMMAND = "import sys; from recbole_llm.cli import main; sys.exit(main())"
+COMMAND = "import sys; from recbole_llm.cli.main import main; sys.exit(main())"
 
 
 def main() -> None:

@@ -23,15 +23,14 @@ def data_config(dataset: str, protocol: str | None, settings: Mapping[str, Any])
     Args:
         dataset: dataset name.
         protocol: protocol name, one of ``PROTOCOLS``; None takes the one of the settings.
-        settings: settings as on the command line; ``config_files`` is text with spaces or a list.
+        settings: settings as on the command line; ``config_files`` is a list of names.
 
     Raises:
         ValueError: an unknown protocol, or a setting is wrong.
         FileNotFoundError: a config file does not exist.
     """
     given = dict(settings)
-    files = given.pop("config_files", None) or []
-    files = files.split() if isinstance(files, str) else list(files)
+    files = given.pop("config_files", [])
     if protocol is not None:
         # RecBole's relatives, so that timestamps are asked for where they are needed.
         given["protocol"] = "loo" if find_protocol(protocol).needs_time else "random811"
@@ -66,7 +65,7 @@ class SourceDataset(MultimodalDataset):
         return self.numbers.get(self.time_field)
 
 
-def freeze(
+def freeze_split(
     config: Config, protocol: str, name: str | None = None, **options: Any
 ) -> tuple[FrozenSplit, SplitRows]:
     """Split a data set and write the split to ``<data_path>/<dataset>/splits/<name>``.

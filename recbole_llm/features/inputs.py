@@ -1,4 +1,4 @@
-"""What is encoded: the texts or images of a data set's items, each distinct one once."""
+"""The inputs of an encoder: texts or images of a dataset's items, each distinct one once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from recbole_llm.data.atomic import read_item_columns
 from recbole_llm.data.items import Items, item_texts
 from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.features.fetch import ImageCache
-from recbole_llm.features.settings import Settings
+from recbole_llm.features.settings import EncodeSettings
 from recbole_llm.files import sha256_of
 
 
 class Inputs(NamedTuple):
-    """Inputs of an encoder, and the rows of the feature file that each goes to.
+    """Inputs of an encoder, and the rows of the feature file that each is written to.
 
     Attributes:
         units: texts, or paths of image files; each once.
-        rows: rows of each unit.
-        missing: reason of each row that has nothing to encode.
-        failed: reason of each row whose image could not be fetched.
+        rows: row numbers of each unit.
+        missing: reason by row, of the rows without text or image.
+        failed: reason by row, of the rows whose image could not be fetched.
         digest: sha256 of the item tokens with their texts or their images' bytes.
     """
 
@@ -37,17 +37,17 @@ class Inputs(NamedTuple):
 
 
 def text_inputs(items: Items, columns: Sequence[str]) -> Inputs:
-    """Return the items' texts, the longest first, so that a batch has texts of like length.
+    """Return the items' texts, the longest first: texts of a batch have similar lengths.
 
     Raises:
-        FileNotFoundError: there is no ``.item`` file.
-        ValueError: a column is not in it, or no item has text.
+        FileNotFoundError: the ``.item`` file does not exist.
+        ValueError: the file has no such column, or no item has text.
     """
     tokens = list(items.tokens[1:])
     texts = item_texts(columns, items)
-    known = set(read_item_columns(items.item_file, [], items.config).index)
+    described = set(read_item_columns(items.item_file, [], items.config).index)
     missing = {
-        row: "no text" if token in known else f"not in {items.item_file.name}"
+        row: "no text" if token in described else f"not in {items.item_file.name}"
         for row, (token, text) in enumerate(zip(tokens, texts, strict=True))
         if not text
     }
@@ -62,19 +62,19 @@ def folder_inputs(items: Items, folder: Path, show_progress: bool) -> Inputs:
     """Return the items' images in a folder.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no item's image in it.
+        FileNotFoundError: the folder does not exist, or has no item's image.
     """
     tokens = list(items.tokens[1:])
-    wanted = f"wanted: <item token>{'|'.join(IMAGE_SUFFIXES)}"
+    expected = f"expected files: <item token>{'|'.join(IMAGE_SUFFIXES)}"
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no folder {folder} ({wanted}). Name it by --image_folder=FOLDER, or give "
+            f"no folder {folder} ({expected}). Name it by --image_folder=FOLDER, or give "
             f"--url_column=NAME, a column of {items.item_file.name} with images' URLs."
         )
     found = find_images(folder, tokens)
     if not found:
         raise FileNotFoundError(
-            f"{folder} has no image of any of the {len(tokens)} items; {wanted}."
+            f"{folder} has no image of any of the {len(tokens)} items; {expected}."
         )
     missing = {row: "no image file" for row, token in enumerate(tokens) if token not in found}
     paths = [found.get(token) for token in tokens]
@@ -83,23 +83,16 @@ def folder_inputs(items: Items, folder: Path, show_progress: bool) -> Inputs:
     return Inputs(list(rows), list(rows.values()), missing, {}, _digest(tokens, digests))
 
 
-def url_inputs(items: Items, settings: Settings, show_progress: bool) -> Inputs:
-    """Fetch the items' images, the first URL of each one's cell, and return them.
+def url_inputs(items: Items, settings: EncodeSettings, show_progress: bool) -> Inputs:
+    """Fetch the items' images, the first URL of each item's cell, and return them.
 
     Raises:
-        FileNotFoundError: there is no ``.item`` file.
-        ValueError: the column is not in it, no item has a URL, or no image could be fetched.
+        FileNotFoundError: the ``.item`` file does not exist.
+        ValueError: the file has no such column, no item has a URL, or no image could be fetched.
     """
     assert settings.url_column is not None
     tokens, column = list(items.tokens[1:]), settings.url_column
-    cells = read_item_columns(items.item_file, [column], items.config)[column]
-    separator = items.config["seq_separator"]
-    urls = [next(iter(cells.get(token, "").split(separator)), "").strip() for token in tokens]
-    missing = {
-        row: "no URL" if tokens[row] in cells.index else f"not in {items.item_file.name}"
-        for row, url in enumerate(urls)
-        if not url
-    }
+    urls, missing = _first_urls(items, tokens, column)
     rows = _rows_of(urls)
     if not rows:
         raise ValueError(f"no item has a URL in {column!r} of {items.item_file}.")
@@ -113,13 +106,29 @@ def url_inputs(items: Items, settings: Settings, show_progress: bool) -> Inputs:
         )
     failed = {row: failures[url] for row, url in enumerate(urls) if url in failures}
     paths = [cache.path(url) if url and url not in failures else None for url in urls]
-    digests = _file_digests(paths, show_progress)
-    there = [url for url in rows if url not in failures]
-    units = [cache.path(url) for url in there]
-    return Inputs(units, [rows[url] for url in there], missing, failed, _digest(tokens, digests))
+    digest = _digest(tokens, _file_digests(paths, show_progress))
+    fetched = [url for url in rows if url not in failures]
+    units = [cache.path(url) for url in fetched]
+    return Inputs(units, [rows[url] for url in fetched], missing, failed, digest)
+
+
+def _first_urls(
+    items: Items, tokens: Sequence[str], column: str
+) -> tuple[list[str], dict[int, str]]:
+    """Return each item's URL, "" without one, and the reason of each row that has none."""
+    cells = read_item_columns(items.item_file, [column], items.config)[column]
+    separator = items.config["seq_separator"]
+    urls = [next(iter(cells.get(token, "").split(separator)), "").strip() for token in tokens]
+    missing = {
+        row: "no URL" if tokens[row] in cells.index else f"not in {items.item_file.name}"
+        for row, url in enumerate(urls)
+        if not url
+    }
+    return urls, missing
 
 
 def _rows_of(values: Sequence[str]) -> dict[str, list[int]]:
+    """Return the rows of each distinct value that is not empty, in the order of the first."""
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         if value:
@@ -128,14 +137,15 @@ def _rows_of(values: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _file_digests(paths: Sequence[Path | None], show_progress: bool) -> list[str]:
-    known: dict[Path | None, str] = {None: ""}
+    """Return the sha256 of each file, "" for None; a file that occurs twice is read once."""
+    digests: dict[Path | None, str] = {None: ""}
     for path in tqdm(
         paths, desc="checking", unit="image", disable=not show_progress, dynamic_ncols=True
     ):
-        if path not in known:
+        if path not in digests:
             assert path is not None
-            known[path] = sha256_of(path)
-    return [known[path] for path in paths]
+            digests[path] = sha256_of(path)
+    return [digests[path] for path in paths]
 
 
 def _digest(tokens: Sequence[str], contents: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A feature file that grows on disk under a temporary name; a killed run goes on from it."""
+"""A feature file that grows on disk under a temporary name, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from numpy.typing import NDArray
 
 
 class PartialFeatures:
-    """Rows that are written batch by batch, and how far that has come.
+    """Rows that are written batch by batch, and the number of inputs that are done.
 
-    ``.<name>.partial.npy`` has the rows, zero where none is written. ``.<name>.partial.jsonl`` has
-    ``identity`` in its first line and then a line a batch, written after the batch's rows are on
-    the disk: ``done``, inputs done so far, and ``failed``, reasons of those that have no vector.
+    ``.<name>.partial.npy`` holds the rows, zero where none is written. ``.<name>.partial.jsonl``
+    holds ``identity`` in its first line and then a line a batch, written after the batch's rows are
+    on the disk: ``done``, the number of inputs done so far, and ``failed``, the reason of each of
+    them that has no vector.
 
     Args:
-        output: the feature file to be, in an existing folder.
-        identity: JSON values; all that the rows depend on.
+        output: path of the finished feature file, in an existing folder.
+        identity: JSON values that the rows depend on, all of them.
         shape: (rows, width).
         dtype: float16 or float32.
         overwrite: discard the unfinished file of another identity.
 
     Raises:
-        ValueError: there is such a file and ``overwrite`` is false.
-        OSError: the folder cannot be written, or the disk has no room for the file.
+        ValueError: an unfinished file of another identity exists, and ``overwrite`` is false.
+        OSError: the folder is not writable, or the disk has no room for the file.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class PartialFeatures:
         """Write a batch.
 
         Args:
-            n_done: inputs done, this batch's included.
-            rows: (n,) where they go.
-            vectors: (n, width).
-            failed: reason by input.
+            n_done: number of inputs done, those of this batch included.
+            rows: (n,) row numbers in the file.
+            vectors: (n, width) content of the rows.
+            failed: reason by input, of the inputs without a vector.
         """
         self._rows[rows] = vectors
         self._rows.flush()
@@ -72,18 +73,18 @@ class PartialFeatures:
         self.failed |= failed
 
     def finish(self) -> None:
-        """Move the file into its place."""
+        """Give the file its final name."""
         del self._rows
         os.replace(self.path, self.output)
         self.progress.unlink()
 
     def discard(self) -> None:
-        """Remove what is there."""
+        """Remove the unfinished file."""
         self.path.unlink(missing_ok=True)
         self.progress.unlink(missing_ok=True)
 
     def _resume(self, head: str, overwrite: bool) -> bool:
-        """Read the progress so far; false if there is none to go on from."""
+        """Read the progress so far; returns whether there is any to resume from."""
         if not self.progress.is_file():
             return False
         with self.progress.open("rb+") as file:
@@ -118,7 +119,7 @@ class PartialFeatures:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Return where two sets of settings differ, as text."""
+    """Return the values in which two sets of settings differ, as text."""
     return "; ".join(
         f"{name}: {old.get(name)!r}, now {new.get(name)!r}"
         for name in sorted({*old, *new})

@@ -14,7 +14,7 @@ from recbole_llm.inspection.statistics import statistics
 from recbole_llm.inspection.view import View
 
 
-def inspect(view: View, folder: Path) -> str:
+def inspect_dataset(view: View, folder: Path) -> str:
     """Inspect a data set and write ``inspect.md``, ``inspect.json`` and the figure to a folder.
 
     Returns:

@@ -47,7 +47,9 @@ class _Findings:
         ]
 
 
-def audit(folder_path: Path, report: Mapping[str, Any], config: "Config", split: "Split") -> Audit:
+def audit_profiles(
+    folder_path: Path, report: Mapping[str, Any], config: "Config", split: "Split"
+) -> Audit:
     """Check every prompt behind a set of profiles against a split.
 
     Args:

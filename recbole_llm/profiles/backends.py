@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from recbole_llm.profiles.answer import Backend
-from recbole_llm.profiles.settings import EMBEDDED, Settings
+from recbole_llm.profiles.settings import EMBEDDED, ReasonSettings
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
 
 
-def build_backend(settings: Settings, config: Config, sees_images: bool = False) -> Backend:
+def build_backend(settings: ReasonSettings, config: Config, sees_images: bool = False) -> Backend:
     """Return the back end that the settings name.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 from recbole_llm.data.profile import MARK
 from recbole_llm.profiles.answer import Backend
 from recbole_llm.profiles.output import default_folder
-from recbole_llm.profiles.settings import Settings
+from recbole_llm.profiles.settings import ReasonSettings
 from recbole_llm.profiles.store import FILE_NAME
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _IDENTITY = (
 ).split()
 
 
-def output_folder(settings: Settings, config: Config, made_from: Mapping[str, Any]) -> Path:
+def output_folder(settings: ReasonSettings, config: Config, made_from: Mapping[str, Any]) -> Path:
     """Return the folder of a profile set: the setting's, else one named after its inputs.
 
     Args:
@@ -47,7 +47,7 @@ def output_folder(settings: Settings, config: Config, made_from: Mapping[str, An
 
 
 def describe_set(
-    settings: Settings,
+    settings: ReasonSettings,
     config: Config,
     made_from: Mapping[str, Any],
     given: Mapping[str, Any],

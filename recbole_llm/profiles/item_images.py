@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_llm.encoders.images import find_images
-from recbole_llm.profiles.settings import Settings
+from recbole_llm.profiles.settings import ReasonSettings
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
 
 
-def image_folder(settings: Settings, config: Config) -> Path:
+def image_folder(settings: ReasonSettings, config: Config) -> Path:
     """Return the folder of images: the setting's, else ``images/`` of the dataset's folder."""
     return Path(settings.image_folder or Path(config["data_path"]) / "images")
 
 
-def find_item_images(settings: Settings, config: Config, tokens: Sequence[str]) -> dict[str, Path]:
+def find_item_images(
+    settings: ReasonSettings, config: Config, tokens: Sequence[str]
+) -> dict[str, Path]:
     """Return the image file of each item that has one, in the order of ``tokens``.
 
     Raises:

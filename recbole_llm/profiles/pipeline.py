@@ -45,7 +45,7 @@ from recbole_llm.profiles.prompts import (
     load_profile_prompt,
     render,
 )
-from recbole_llm.profiles.settings import Settings
+from recbole_llm.profiles.settings import ReasonSettings
 from recbole_llm.profiles.store import FILE_NAME, AnswerStore
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Reasoner:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ReasonSettings,
         config: Config,
         split: Split,
         data: Mapping[str, Any],

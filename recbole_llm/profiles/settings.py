@@ -1,11 +1,11 @@
-"""Settings of the reasoning pipeline, checked once."""
+"""Settings of ``recbole_llm reason``: each option declared and checked once."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
+from recbole_llm.options import check_options, option
 from recbole_llm.profiles.answer import Decoding
 from recbole_llm.profiles.openai_client import Transport
 
@@ -14,79 +14,125 @@ BACKENDS = ("transformers", "openai")
 EMBEDDED = "smollm2-135m"
 OLLAMA = "http://localhost:11434/v1"
 
-_AT_LEAST: dict[str, float] = {
-    "concurrency": 1,
-    "request_retries": 0,
-    "backoff_s": 0,
-    "batch_size": 1,
-    "temperature": 0,
-    "max_words": 1,
-    "max_history": 1,
-    "max_item_tokens": 1,
-    "answer_retries": 0,
-}
+_TRANSPORT = Transport()
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What ``recbole_llm reason`` takes; the command's help says what each is.
+class ReasonSettings:
+    """Options of the command. None stands for the default that the help names.
 
     Raises:
         ValueError: a value is out of range, or one that another needs is missing.
     """
 
-    stage: str = "all"
-    backend: str = "transformers"
-    model_name: str | None = None
-    image_model: str | None = None
-    revision: str | None = None
-    base_url: str = OLLAMA
-    api_key_env: str | None = None
-    concurrency: int = 4
-    timeout_s: float = 120.0
-    request_retries: int = 5
-    backoff_s: float = 1.0
-    requests_per_minute: float | None = None
-    batch_size: int = 8
-    dtype: str = "float32"
-    temperature: float = 0.0
-    top_p: float = 1.0
-    max_new_tokens: int | None = None
-    max_words: int = 100
-    max_history: int = 50
-    max_item_tokens: int = 160
-    answer_retries: int = 2
-    overlong: str = "retry"
-    text_columns: str | None = None
-    image_folder: str | None = None
-    image_prompt: str = "mllmrec_image"
-    profile_prompt: str = "mllmrec_profile"
-    tokenizer: str | None = None
-    encoder: str = "all-minilm-l6-v2"
-    output: str | None = None
-    leaky: bool = False
-    max_users: int | None = None
+    leaky: bool = option(
+        False, "write profiles from ALL interactions, for the ablation only; marked LEAKY"
+    )
+    stage: str = option(
+        "all", "the stage to run, or all of them", group="stages", choices=(*STAGES, "all")
+    )
+    output: str | None = option(
+        None, "folder to write; default: reason-<hash> in the dataset's folder", group="stages"
+    )
+    text_columns: str | None = option(
+        None, "A,B: columns of the .item file; default: all text but ids", group="stages"
+    )
+    image_folder: str | None = option(
+        None, "folder of <item token>.jpg; default: images/; none: no images", group="stages"
+    )
+    encoder: str = option(
+        "all-minilm-l6-v2",
+        "sentence encoder: the embedded one, a folder or a Hugging Face id",
+        group="stages",
+    )
+    max_users: int | None = option(
+        None, "number of users, for a trial on the first ones only", group="stages", above=0
+    )
+    profile_prompt: str = option(
+        "mllmrec_profile", "name of a prompt in properties/prompts, or a path", group="prompt"
+    )
+    image_prompt: str = option(
+        "mllmrec_image",
+        "name of a prompt for images in properties/prompts, or a path",
+        group="prompt",
+    )
+    max_history: int = option(50, "newest items of a user in a prompt", group="prompt", at_least=1)
+    max_words: int = option(100, "words that the prompt asks for", group="prompt", at_least=1)
+    max_item_tokens: int = option(
+        160, "tokens of an item's text that are kept", group="prompt", at_least=1
+    )
+    tokenizer: str | None = option(
+        None,
+        "tokenizer that counts those tokens; default: the local model's, else the embedded one's",
+        group="prompt",
+    )
+    backend: str = option(
+        "transformers",
+        "transformers runs a model here; openai: any OpenAI-compatible server",
+        group="model",
+        choices=BACKENDS,
+    )
+    model_name: str | None = option(
+        None,
+        f"name on the server; or alias, folder, id (default of transformers: {EMBEDDED})",
+        group="model",
+    )
+    image_model: str | None = option(
+        None, "model for images; default on a server: --model_name", group="model"
+    )
+    revision: str | None = option(
+        None,
+        "branch or commit of a Hugging Face id; on a server: its model's version, as you know it",
+        group="model",
+    )
+    temperature: float = option(
+        0.0, "0 is greedy; else answers are sampled, seeded by --seed", group="model", at_least=0
+    )
+    top_p: float = option(1.0, "probability mass of nucleus sampling", group="model")
+    max_new_tokens: int | None = option(
+        None, "tokens of an answer; default: 2 a word and 16", group="model", above=0
+    )
+    answer_retries: int = option(
+        2, "new tries after an empty, refused or over-long answer", group="model", at_least=0
+    )
+    overlong: str = option(
+        "retry",
+        "retry: an over-long answer is asked again, then a failure; trim: cut to whole sentences",
+        group="model",
+        choices=("retry", "trim"),
+    )
+    batch_size: int = option(8, "prompts generated at a time", group="transformers", at_least=1)
+    dtype: str = option("float32", "float32, bfloat16, float16 or auto", group="transformers")
+    base_url: str = option(OLLAMA, "address of the server", group="openai")
+    api_key_env: str | None = option(
+        None,
+        "environment variable that holds the key; default: OPENAI_API_KEY",
+        group="openai",
+    )
+    concurrency: int = option(
+        _TRANSPORT.concurrency, "simultaneous requests", group="openai", at_least=1
+    )
+    timeout_s: float = option(
+        _TRANSPORT.timeout_s, "seconds until a request counts as lost", group="openai", above=0
+    )
+    request_retries: int = option(
+        _TRANSPORT.retries,
+        "new tries after a time-out, 429, 5xx or lost connection",
+        group="openai",
+        at_least=0,
+    )
+    backoff_s: float = option(
+        _TRANSPORT.backoff_s,
+        "seconds before the first new try, doubled each time, with jitter",
+        group="openai",
+        at_least=0,
+    )
+    requests_per_minute: float | None = option(
+        None, "limit of the requests; default: none", group="openai", above=0
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("stage", (*STAGES, "all")),
-            ("backend", BACKENDS),
-            ("overlong", ("retry", "trim")),
-        ):
-            value = getattr(self, name)
-            if value not in choices:
-                near = difflib.get_close_matches(value, choices, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise ValueError(
-                    f"--{name} must be one of {', '.join(choices)}, got {value!r}.{hint}"
-                )
-        for name, low in _AT_LEAST.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"--{name} must be at least {low:g}, got {getattr(self, name)}.")
-        for name in ("timeout_s", "requests_per_minute", "max_new_tokens", "max_users"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name} must be above 0, got {value}.")
+        check_options(self)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"--top_p must lie in (0, 1], got {self.top_p}.")
         if self.backend == "openai" and not self.model_name and self.stage != "encode":
@@ -102,13 +148,13 @@ class Settings:
 
     @property
     def tokenizer_name(self) -> str:
-        """Whose tokens item texts are cut by: a local model's own, else the embedded one's."""
+        """Tokenizer that item texts are cut by: a local model's own, else the embedded model's."""
         local = self.model_name if self.backend == "transformers" else None
         return self.tokenizer or local or EMBEDDED
 
     @property
     def transport(self) -> Transport:
-        """How requests go to a server."""
+        """Limits and retries of the requests to a server."""
         return Transport(
             self.timeout_s,
             self.request_retries,

@@ -17,7 +17,7 @@ from recbole_llm.sweep.spec import Spec, load_spec
 PlainTable = tuple[str, list[str], list[list[str]]]
 
 
-def report(
+def write_report(
     spec_path: str | Path,
     profile: str | None = None,
     runs_dirs: Sequence[str | Path] = ("runs", "reports/runs"),

@@ -23,7 +23,7 @@ class Report(NamedTuple):
     text: str
 
 
-def verify(run: str | Path, data_path: str | None = None) -> Report:
+def verify_run(run: str | Path, data_path: str | None = None) -> Report:
     """Compare a record's metrics with those of its saved top-k lists on the data at hand.
 
     Args:

@@ -23,7 +23,7 @@ PLACE_KEYS = frozenset(
 )
 
 
-def sweep(
+def sweep_spec(
     spec_path: str | Path,
     profile: str | None = None,
     storage: str | None = None,

@@ -12,9 +12,9 @@ import torch
 from image_server import ImageServer
 from shop import Shop, png
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 
-COMMAND = "import sys; from recbole_llm.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from recbole_llm.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture

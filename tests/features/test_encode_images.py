@@ -177,7 +177,10 @@ def test_hub_id_is_found_in_the_local_cache_and_its_commit_recorded(
         ([], "--modality=image needs --encoder"),
         (["--encoder={vit}", "--pooling=projected"], "has no --pooling=projected, it has: pooler"),
         (["--encoder={dino}", "--pooling=pooler"], "has no --pooling=pooler, it has: cls, mean"),
-        (["--encoder={vit}", "--image_folder=nowhere"], "no folder nowhere (wanted: <item token>"),
+        (
+            ["--encoder={vit}", "--image_folder=nowhere"],
+            "no folder nowhere (expected files: <item token>",
+        ),
         (["--encoder={vit}", "--columns=title"], "--columns does not go with --modality=image"),
         (["--encoder={vit}", "--concurrency=2"], "--concurrency goes with --url_column only"),
         (["--encoder={vit}", "--image_folder=a", "--url_column=b"], "Give one."),

@@ -142,7 +142,7 @@ def test_unfinished_work_of_other_settings_is_kept(shop, encode, monkeypatch, ca
     monkeypatch.setattr(sentences, "unit_vectors", dies)
     assert encode("text", "--batch_size=1") == 130
     monkeypatch.setattr(sentences, "unit_vectors", real)
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
     unfinished = (shop.path / ".text_feat.partial.jsonl").read_text()
     assert encode("text", "--columns=title") == 2
     err = capsys.readouterr().err
@@ -153,7 +153,7 @@ def test_unfinished_work_of_other_settings_is_kept(shop, encode, monkeypatch, ca
 
 
 def test_vbpr_trains_on_the_features(own_ml100k, work, encode):
-    from recbole_llm.cli import main
+    from recbole_llm.cli.main import main
 
     item_file = own_ml100k / "ml-100k" / "ml-100k.item"
     lines = item_file.read_text().splitlines()
@@ -210,11 +210,11 @@ def test_missing_item_file(shop, encode, capsys):
     assert "item_ids.txt nor shop.item exists" in capsys.readouterr().err
     (shop.path / "item_ids.txt").write_text("i1\n")
     assert encode("text") == 2
-    assert "shop.item does not exist, wanted for the items' text" in capsys.readouterr().err
+    assert "shop.item does not exist. It must hold the items' text" in capsys.readouterr().err
 
 
 def test_installed_recbole_is_left_alone(tmp_path, capsys):
-    from recbole_llm.cli import main
+    from recbole_llm.cli.main import main
 
     place = ["--dataset=ml-100k", f"--data_path={tmp_path}", "--modality=text"]
     assert main(["encode", *place]) == 2

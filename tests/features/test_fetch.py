@@ -198,7 +198,7 @@ def test_stopped_fetching_goes_on_and_fetches_nothing_twice(
         threading.Thread(target=ctrl_c).start()
         assert encode("image", *options) == 130
         signal.signal(signal.SIGINT, before)
-        assert "the same command goes on" in capsys.readouterr().err
+        assert "the same command resumes" in capsys.readouterr().err
     assert not list(shop.path.glob("*.npy"))
     assert encode("image", *options) == 0
     assert server.asked == {f"/{item}": 2 if item == "i5" else 1 for item in ITEMS}

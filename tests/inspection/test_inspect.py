@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 from recbole_llm.inspection.figures import ccdf
 
 N_USERS, N_ITEMS = 30, 40

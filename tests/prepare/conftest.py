@@ -10,7 +10,7 @@ import pytest
 from file_server import FileServer
 from raw_files import Shop, events
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 from recbole_llm.net import download
 
 

@@ -290,7 +290,7 @@ def test_interrupted_by_ctrl_c(prepare, shop, start):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the same command goes on" in err and "Traceback" not in err
+    assert "the same command resumes" in err and "Traceback" not in err
     prepare(*shop.arguments)
 
 

@@ -1,5 +1,6 @@
 """A prepared folder is a dataset: it trains, describes itself, and is named where it is missing."""
 
+import argparse
 import json
 import re
 import shlex
@@ -8,10 +9,10 @@ import pytest
 import yaml
 from raw_files import Shop, events
 
-from recbole_llm.cli import run_recbole
+from recbole_llm.cli.main import run_recbole
+from recbole_llm.cli.prepare import _source, add_arguments
 from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
-from recbole_llm.prepare import command
 
 QUIET = ["--epochs=1", "--show_progress=false", "--state=ERROR", "--torch_threads=1"]
 
@@ -99,10 +100,12 @@ def test_every_command_that_is_recommended_builds_that_dataset():
         name: re.findall(r"`recbole_llm prepare ([^`]*)`", text) for name, text in ORIGINS.items()
     }
     assert sum(map(len, commands.values())) == 10
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
     for name, lines in commands.items():
         for line in lines:
-            arguments = command._parser().parse_args(shlex.split(line))
-            assert command.source_from(arguments).dataset == name
+            arguments = parser.parse_args(shlex.split(line))
+            assert _source(arguments).dataset == name
 
 
 # -- dataset.yaml

@@ -9,7 +9,7 @@ from chat_server import Server
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 
 N_USERS, N_ITEMS, PER_USER = 6, 12, 6
 

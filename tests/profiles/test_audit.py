@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
+from recbole_llm.profiles.dataset import find_profiles
 
 
 @pytest.fixture
@@ -127,3 +128,16 @@ def test_wrong_folders(reason, audit, tmp_path, out, capsys, arguments):
     (tmp_path / "saved" / "cache" / "reason.sqlite").unlink()
     assert audit() == 2
     assert "which no longer exists" in capsys.readouterr().err
+
+
+def test_config_files_are_those_of_the_profiles(reason, audit, out, tmp_path):
+    """Profiles that a config file split are audited by it; older reports name files in a text."""
+    (tmp_path / "a.yaml").write_text("seed: 7\n")
+    (tmp_path / "b.yaml").write_text("protocol: random811\n")
+    reason(config_files=f"{tmp_path / 'a.yaml'} {tmp_path / 'b.yaml'}")
+    report = json.loads((out / "report.json").read_text())
+    names = [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
+    assert report["given"]["config_files"] == names and report["seed"] == 7
+    report["given"]["config_files"] = " ".join(names)
+    (out / "report.json").write_text(json.dumps(report))
+    assert find_profiles("toy", out, {})[1]["given"]["config_files"] == names

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.models.clip import CLIPImageProcessor
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 from recbole_llm.profiles.answer import Decoding, Request
 from recbole_llm.profiles.local_client import LocalBackend, SeededSampling, load_tokenizer
 
@@ -230,7 +230,7 @@ def test_embedded_model_killed_midway_goes_on(small_ml100k, tmp_path):
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "backbone").symlink_to(CACHE / "backbone")
-    code = "import sys; from recbole_llm.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from recbole_llm.cli.main import main; sys.exit(main(sys.argv[1:]))"
     words = ["--dataset=ml-100k", f"--data_path={small_ml100k}", "--stage=profiles"]
     words += [f"--cache_dir={cache}", f"--output={tmp_path / 'out'}", "--max_users=6"]
     words += ["--max_history=3", "--max_item_tokens=8", "--max_words=8", "--max_new_tokens=12"]

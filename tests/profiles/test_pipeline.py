@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from chat_server import Server, prompt_of, say, status
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 from recbole_llm.config import Config
 from recbole_llm.data.items import Items
 from recbole_llm.data.modality import load_modality
@@ -236,7 +236,7 @@ def test_folder_that_cannot_be_written(reason, tmp_path, server: Server, capsys)
     assert not server.asked
 
 
-COMMAND = "import sys; from recbole_llm.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from recbole_llm.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def start(arguments, server, tokenizer_folder, out, cwd):
@@ -287,7 +287,7 @@ def test_stopped_run_goes_on(
     wait.set()
     assert process.returncode == status_code
     if number == signal.SIGINT:
-        assert "the same command goes on" in err and "Traceback" not in err
+        assert "the same command resumes" in err and "Traceback" not in err
     assert reason(model_name="m") == 0
     assert report(out)["stages"]["profiles"]["from_store"] == 3
     asked = sorted(server.prompts().values())

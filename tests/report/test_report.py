@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import yaml
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 from recbole_llm.record import RunRecord
-from recbole_llm.report.build import report
+from recbole_llm.report.build import write_report
 from recbole_llm.report.statistics import user_metric
 
 SPEC: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_means_ranks_and_improvement_by_hand(spec: Any) -> None:
     add("BPR", 2, [0.10, 0.10])
     add("Ours", 1, [0.30, 0.16])
     add("Ours", 2, [0.30, 0.16])
-    report(spec())
+    write_report(spec())
     found = numbers()
     lightgcn = found["LightGCN", "recall@10"]
     assert float(lightgcn["mean"]) == pytest.approx(0.15)
@@ -118,7 +118,7 @@ def test_means_ranks_and_improvement_by_hand(spec: Any) -> None:
 
 def test_missing_cells_and_seeds_are_said(spec: Any) -> None:
     add("LightGCN", 1, [0.1, 0.2])
-    report(spec())
+    write_report(spec())
     text = Path("reports/t/report.md").read_text()
     assert "| BPR | no run | no run | 0 | - |" in text
     assert "- LightGCN on beauty: no run with seed 2." in text
@@ -128,7 +128,7 @@ def test_missing_cells_and_seeds_are_said(spec: Any) -> None:
 
 
 def test_no_run_at_all(spec: Any) -> None:
-    report(spec())
+    write_report(spec())
     assert (
         "There is no run yet. Make them with: recbole_llm sweep"
         in Path("reports/t/report.md").read_text()
@@ -137,7 +137,7 @@ def test_no_run_at_all(spec: Any) -> None:
 
 def test_a_name_that_leads_out_of_the_folder_of_reports(spec: Any) -> None:
     with pytest.raises(ValueError, match=r"report: the name '\.\./outside' must"):
-        report(spec(name="../outside"))
+        write_report(spec(name="../outside"))
     assert not Path("outside").exists()
 
 
@@ -149,7 +149,7 @@ def test_a_difference_of_many_users_is_marked_and_of_one_is_not(spec: Any) -> No
         add("Ours", seed, [1.0, 1.0], hits=better)
         add("LightGCN", seed, [0.3, 0.975], hits=worse)
         add("BPR", seed, [0.2, 0.975], hits=worse)
-    report(spec())
+    write_report(spec())
     found = numbers()
     assert found["Ours", "recall@10"]["significant"] == "1"
     assert found["Ours", "recall@20"]["significant"] == "0", "one user of 40"
@@ -174,7 +174,7 @@ def test_lists_of_other_splits_or_users_are_not_compared(spec: Any) -> None:
     add("Ours", 1, [1.0, 1.0], hits=[[0]] * 9)
     add("LightGCN", 1, [0.5, 0.5], hits=[[15]] * 9, data={"files": {"a": "1"}, "split": "z"})
     add("BPR", 1, [0.5, 0.5], hits=[[15]] * 8)
-    report(spec())
+    write_report(spec())
     text = Path("reports/t/report.md").read_text()
     assert "Ours against BPR on beauty, LightGCN on beauty" in text
     assert "rows of the same seed were split differently" in text
@@ -185,7 +185,7 @@ def test_leaky_rows_carry_the_mark_and_are_not_ranked(spec: Any) -> None:
     add("LightGCN", 1, [0.1, 0.1])
     add("BPR", 1, [0.2, 0.2])
     add("Ours", 1, [0.9, 0.9], leaky=True)
-    report(spec())
+    write_report(spec())
     text = Path("reports/t/report.md").read_text()
     assert "| Ours LEAKY | .9000 | .9000 |" in text and "| BPR | **.2000** |" in text
     assert "improvement of" not in text and "LEAKY: the row's user profiles" in text
@@ -205,7 +205,7 @@ def test_leaky_rows_carry_the_mark_and_are_not_ranked(spec: Any) -> None:
 def test_what_does_not_compare_is_not_averaged(over: dict[str, Any], what: str, spec: Any) -> None:
     add("BPR", 1, [0.2, 0.2])
     add("BPR", 2, [0.4, 0.4], **over)
-    report(spec())
+    write_report(spec())
     text = Path("reports/t/report.md").read_text()
     assert f"BPR on beauty: not averaged: different {what}" in text
     assert "| BPR" in text and ".3000" not in text
@@ -215,7 +215,7 @@ def test_differing_rows_and_older_runs_are_said(spec: Any) -> None:
     add("BPR", 1, [0.2, 0.2])
     add("BPR", 1, [0.4, 0.4], started="2027-01-01")
     add("LightGCN", 1, [0.1, 0.1], environment={"git_commit": "d"}, protocol="random811")
-    report(spec())
+    write_report(spec())
     text = Path("reports/t/report.md").read_text()
     assert "BPR on beauty: 1 older runs of its cell are left out." in text and ".4000" in text
     assert "beauty: the rows differ in code version (2 of them)." in text
@@ -230,7 +230,7 @@ def test_trials_failed_runs_and_other_sweeps_do_not_count(spec: Any) -> None:
     half = Path("runs/half/record.json")
     half.parent.mkdir()
     half.write_text('{"id": "x", "mod')
-    report(spec())
+    write_report(spec())
     text = Path("reports/t/report.md").read_text()
     assert (
         "| BPR | no run" in text and "not read: runs/half/record.json is not a run record" in text
@@ -241,7 +241,7 @@ def test_a_run_by_itself_joins_the_row_whose_settings_it_has(spec: Any) -> None:
     config = {"seed": 1, "valid_metric": "Recall@20", "protocol": "loo", "n_layers": 2}
     add("BPR", 1, [0.2, 0.2], origin={}, config=config)
     add("LightGCN", 1, [0.3, 0.3], origin={}, config={**config, "n_layers": 3})
-    report(spec(settings={"n_layers": 2}))
+    write_report(spec(settings={"n_layers": 2}))
     assert numbers()["BPR", "recall@10"]["mean"] == "0.2"
     assert numbers()["LightGCN", "recall@10"]["mean"] == ""
 
@@ -265,7 +265,7 @@ def test_published_numbers_stand_apart(spec: Any, work: Path) -> None:
     (folder / "own.yaml").write_text(yaml.safe_dump(PUBLISHED))
     add("BPR", 1, [0.2, 0.2])
     add("LightGCN", 1, [0.1, 0.1])
-    report(path)
+    write_report(path)
     text = Path("reports/t/report.md").read_text()
     assert "| *BPR (published)* | *.7000* | *.8000* |" in text
     assert "| *Theirs (published)* | *.5000* |  |" in text
@@ -277,14 +277,14 @@ def test_published_numbers_stand_apart(spec: Any, work: Path) -> None:
     PUBLISHED["tables"]["table1"]["rows"]["BPR"]["beauty"] = [1]  # type: ignore[index]
     (folder / "own.yaml").write_text(yaml.safe_dump(PUBLISHED))
     with pytest.raises(ValueError, match="table1, BPR, beauty: 1 values for 2 columns"):
-        report(path)
+        write_report(path)
     with pytest.raises(ValueError, match="has no table 'table9'"):
-        report(spec(published="own/table9"))
+        write_report(spec(published="own/table9"))
 
 
 def test_latex_is_escaped_and_well_formed(spec: Any) -> None:
     add("BPR", 1, [0.2, 0.2])
-    report(spec())
+    write_report(spec())
     text = Path("reports/t/tables.tex").read_text()
     assert r"\caption{A\_title \& 100 \%}" in text
     for name in ("table", "tabular"):
@@ -343,7 +343,7 @@ def test_the_page_stands_by_itself_and_links_each_number(spec: Any) -> None:
     for seed in (1, 2):
         add("BPR", seed, [0.2, 0.2])
         add("Ours", seed, [0.3, 0.3], command="run <b>&amp;")
-    report(spec())
+    write_report(spec())
     page = Path("reports/t/index.html").read_text()
     found = parse(page)
     assert set(found.unlinked) == {"no run"}
@@ -382,7 +382,7 @@ def test_figures_are_drawn_and_embedded(spec: Any) -> None:
             for k in (1, 2):  # 3 is missing
                 add("BPR", seed, [0.2, weight / k], point={"reg_weight": weight, "knn_k": k})
     path = spec(rows=[{"model": "BPR"}], compare=None, **GRID)
-    files = report(path)
+    files = write_report(path)
     names = {it.name for it in files}
     assert {"figure-1.pdf", "figure-1.png", "figure-2.pdf", "figure-2.png"} <= names
     assert Path("reports/t/figure-2.png").stat().st_size > 5000
@@ -396,7 +396,7 @@ def test_figures_are_drawn_and_embedded(spec: Any) -> None:
 
 
 def test_figures_without_runs(spec: Any) -> None:
-    report(spec(rows=[{"model": "BPR"}], compare=None, **GRID))
+    write_report(spec(rows=[{"model": "BPR"}], compare=None, **GRID))
     assert not list(Path("reports/t").glob("*.png"))
     assert "figure-1: no run." in Path("reports/t/report.md").read_text()
 
@@ -407,7 +407,7 @@ def test_bars_and_cost(spec: Any) -> None:
     add("BPR", 1, [0.2, 0.2], stages=[Stage("training", 2.5, 3 * 2**20, 10, 40)])
     add("LightGCN", 1, [0.3, 0.2])
     figures = [{"kind": "bars", "metrics": ["recall@20"], "part": "test"}]
-    files = report(spec(figures=figures, tables=[{"kind": "cost"}]))
+    files = write_report(spec(figures=figures, tables=[{"kind": "cost"}]))
     assert "figure-1.pdf" in {it.name for it in files}
     text = Path("reports/t/report.md").read_text()
     assert "| beauty | BPR | training | 2.5 | 3 | 10 | 25.00% | cpu |" in text
@@ -419,7 +419,7 @@ def test_published_costs_are_shown_as_printed(spec: Any, work: Path) -> None:
     folder.mkdir(parents=True)
     table = {"where": "Table 9", "columns": ["time"], "rows": {"X": {"beauty": ["2 h 57 min"]}}}
     (folder / "own.yaml").write_text(yaml.safe_dump({"paper": "P", "tables": {"t": table}}))
-    report(spec(tables=[{"kind": "cost"}], published="own/t"))
+    write_report(spec(tables=[{"kind": "cost"}], published="own/t"))
     text = Path("reports/t/report.md").read_text()
     assert "## Published: P, Table 9." in text and "| beauty | X | 2 h 57 min |" in text
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 from recbole_llm.record import RunRecord
-from recbole_llm.runs.verify import _METRICS, verify
+from recbole_llm.runs.verify import _METRICS, verify_run
 
 Train = Callable[..., RunRecord]
 ALL = ["Recall", "NDCG", "Hit", "MRR", "Precision"]
@@ -21,24 +21,24 @@ ALL = ["Recall", "NDCG", "Hit", "MRR", "Precision"]
 @pytest.mark.parametrize("model", ["ItemKNN", "LightGCN"])
 def test_a_run_agrees_with_its_lists(model: str, protocol: str, train: Train) -> None:
     record = train(model, protocol=protocol, metrics=ALL, save_topk=20)
-    report = verify(record.folder)
+    report = verify_run(record.folder)
     assert report.agrees, report.text
     assert report.text.count("agrees") == 2 * 2 * len(ALL)  # parts, cut-offs, metrics
     assert "data files: unchanged" in report.text and "data split: unchanged" in report.text
-    assert verify(Path(record.folder) / "record.json").agrees
+    assert verify_run(Path(record.folder) / "record.json").agrees
 
 
 def test_a_run_with_longer_lists_another_seed_and_filter_agrees(train: Train) -> None:
     settings = {"seed": 5, "user_inter_num_interval": "[50,inf)", "mask_history": False}
     record = train("ItemKNN", save_topk=50, topk=[5], valid_metric="NDCG@5", **settings)
-    report = verify(record.folder)
+    report = verify_run(record.folder)
     assert report.agrees, report.text
 
 
 def test_a_sequential_model_of_recbole_agrees(train: Train) -> None:
     settings = {"train_batch_size": 4096, "MAX_ITEM_LIST_LENGTH": 10}
     record = train("GRU4Rec", save_topk=20, **settings)
-    report = verify(record.folder)
+    report = verify_run(record.folder)
     assert report.agrees, report.text
 
 
@@ -76,7 +76,7 @@ def test_one_changed_line_differs(train: Train, small_ml100k: Path) -> None:
         row["items"] = rest if hit else [*last, *rest][:20]
 
     tamper(Path(record.folder) / "topk-test.jsonl", turn)
-    assert not verify(record.folder).agrees
+    assert not verify_run(record.folder).agrees
 
 
 def test_a_missing_or_repeated_line_is_an_error(train: Train) -> None:
@@ -85,18 +85,18 @@ def test_a_missing_or_repeated_line_is_an_error(train: Train) -> None:
     kept = path.read_text()
     tamper(path, lambda rows: rows.pop())
     with pytest.raises(ValueError, match=r"topk-test\.jsonl ranks 119 users, and the data has 120"):
-        verify(record.folder)
+        verify_run(record.folder)
     path.write_text(kept)
     tamper(path, lambda rows: rows.append(rows[0]))
     with pytest.raises(ValueError, match="each must be there once"):
-        verify(record.folder)
+        verify_run(record.folder)
 
 
 def test_a_changed_metric_differs(train: Train) -> None:
     record = train("ItemKNN", save_topk=20)
     record.metrics["test"]["ndcg@10"] += 0.001
     record.save()
-    report = verify(record.folder)
+    report = verify_run(record.folder)
     assert not report.agrees
     (line,) = [line for line in report.text.splitlines() if "DIFFERS" in line]
     assert line.startswith("test ndcg@10: recorded ")
@@ -110,17 +110,17 @@ def test_items_that_repeat_are_not_counted_twice(train: Train) -> None:
 
     tamper(Path(record.folder) / "topk-test.jsonl", repeat)
     with pytest.raises(ValueError, match="twice"):
-        verify(record.folder)
+        verify_run(record.folder)
 
 
 def test_changed_data_is_said(train: Train, own_ml100k: Path) -> None:
     record = train("ItemKNN", save_topk=20, data_path=str(own_ml100k))
-    assert verify(record.folder).agrees
+    assert verify_run(record.folder).agrees
     path = own_ml100k / "ml-100k" / "ml-100k.user"
     path.write_text(path.read_text() + "\n")
     item = own_ml100k / "ml-100k" / "ml-100k.item"
     item.write_text(item.read_text().replace("Toy Story", "Toy Story 2"))
-    report = verify(record.folder)
+    report = verify_run(record.folder)
     assert not report.agrees
     assert "data files: NOT those of the run" in report.text
     assert "data split: unchanged" in report.text
@@ -131,7 +131,7 @@ def test_changed_interactions_are_said(train: Train, own_ml100k: Path) -> None:
     path = own_ml100k / "ml-100k" / "ml-100k.inter"
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([header, *lines[1:], lines[0]]) + "\n")
-    report = verify(record.folder)
+    report = verify_run(record.folder)
     assert not report.agrees and "data split: NOT those of the run" in report.text
 
 

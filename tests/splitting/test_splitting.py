@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.cli import main
+from recbole_llm.cli.main import main
 from recbole_llm.config import Config
 from recbole_llm.data.loading import load_split
 from recbole_llm.runs.reload import load_run
-from recbole_llm.runs.verify import verify
+from recbole_llm.runs.verify import verify_run
 from recbole_llm.splitting.frozen import MANIFEST, PARTS, read_frozen
 from recbole_llm.splitting.protocols import PROTOCOLS, split_rows
 from recbole_llm.splitting.samples import cut_samples
@@ -372,11 +372,11 @@ def test_a_run_on_a_frozen_split_is_verified_and_brought_back(frozen_path, train
     small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8} if model == "GRU4Rec" else {}
     name = _name(protocol)
     record = train(model, data_path=str(frozen_path), split=name, save_topk=20, **small)
-    report = verify(record.folder)
+    report = verify_run(record.folder)
     assert report.agrees, report.text
     loaded = load_run(record.folder)
     assert loaded.config["split"] == name and loaded.config["protocol"] == protocol
-    assert verify(record.folder, str(frozen_path)).agrees
+    assert verify_run(record.folder, str(frozen_path)).agrees
 
 
 def test_a_split_of_recboles_own_ml100k_lies_in_the_users_folder(work):

@@ -1,12 +1,16 @@
-"""The options of ``split``."""
+"""``recbole_llm split``: freezes a split into files with hashes, that runs and tables name."""
 
 import argparse
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from recbole_llm.cli.settings import parse_settings
+
 if TYPE_CHECKING:
     from recbole_llm.splitting.frozen import FrozenSplit
+
+HELP = "freeze a split into files with hashes, that runs and tables name"
 
 _PROTOCOLS = """\
 protocols:
@@ -19,48 +23,50 @@ protocols:
 """
 
 
-def split(argv: Sequence[str]) -> int:
-    """Freeze a split; exit status as ``run_recbole``."""
-    parser = argparse.ArgumentParser(
-        prog="recbole_llm split",
-        description="Splits a data set and freezes the split in <data_path>/<dataset>/splits/"
-        "<name>/: the parts as .inter files, and a manifest with their sha256 sums. "
-        "`run_recbole --dataset=D --split=<name>` trains on it. Any other --KEY=VALUE is a "
-        "setting of the data, as in run_recbole (--data_path, --seed, --config_files, "
-        "--user_inter_num_interval, --val_interval, ...).",
-        epilog=_PROTOCOLS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the dataset, the protocol and the split's name and options."""
+    parser.description = (
+        "Splits a dataset and freezes the split in <data_path>/<dataset>/splits/<name>/: the parts "
+        "as .inter files, and a manifest with their sha256 sums. `run_recbole --dataset=D "
+        "--split=<name>` trains on it. Any other --KEY=VALUE is a setting of the data, as in "
+        "run_recbole (--data_path, --seed, --config_files, --user_inter_num_interval, "
+        "--val_interval, ...)."
     )
-    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
+    parser.epilog = _PROTOCOLS
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--dataset", "-d", required=True, help="name of the dataset")
     parser.add_argument("--protocol", required=True, metavar="NAME", help="see below")
-    parser.add_argument("--name", help="of the split (the protocol, and the seed where it draws)")
     parser.add_argument(
-        "--cold_share", type=float, default=0.2, help="of users or items that are cold (0.2)"
+        "--name", help="name of the split; default: the protocol, and the seed where it draws"
+    )
+    parser.add_argument(
+        "--cold_share", type=float, default=0.2, help="share of cold users or items (0.2)"
     )
     parser.add_argument(
         "--unseen_users",
         choices=["drop", "keep"],
         help="held-out interactions of users without a training one (drop; cold_users: keep)",
     )
-    arguments, rest = parser.parse_known_args(argv)
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Freeze a split and print its sizes."""
     logging.basicConfig(level=logging.WARNING)
-    from recbole_llm.cli import parse_settings
-    from recbole_llm.data.freeze import data_config, freeze
+    from recbole_llm.data.freeze import data_config, freeze_split
 
     config = data_config(arguments.dataset, arguments.protocol, parse_settings(rest))
-    frozen, _ = freeze(
+    frozen, _ = freeze_split(
         config,
         arguments.protocol,
         arguments.name,
         cold_share=arguments.cold_share,
         unseen_users=arguments.unseen_users,
     )
-    print(summary(frozen))
+    print(_summary(frozen))
     return 0
 
 
-def summary(frozen: "FrozenSplit") -> str:
+def _summary(frozen: "FrozenSplit") -> str:
     """Return the sizes of a split's parts, its digest and how to use it."""
     manifest, counts = frozen.manifest, frozen.manifest["counts"]
     seed = "" if manifest["seed"] is None else f", seed {manifest['seed']}"
@@ -74,13 +80,13 @@ def summary(frozen: "FrozenSplit") -> str:
             if sizes.get(f"unseen_{kind}")
         ]
         lines.append(line + (f"; {' and '.join(unseen)} not in training" if unseen else ""))
-    for why, n in counts["dropped"].items():
-        if n:
+    for reason, number in counts["dropped"].items():
+        if number:
             text = {
                 "filtered": "left out by the settings (filters, or no user or item)",
                 "unseen_users": "held out, of users without a training one: dropped",
-            }[why]
-            lines.append(f"       {n:>12,} interactions {text}")
+            }[reason]
+            lines.append(f"       {number:>12,} interactions {text}")
     lines += [
         f"sha256 {frozen.sha256}",
         f"{frozen.folder}",

@@ -1,0 +1,31 @@
+"""``recbole_llm report``: tables, figures and a page of a spec, from the records of its runs."""
+
+import argparse
+from collections.abc import Sequence
+
+from recbole_llm.cli.settings import refuse_settings
+
+HELP = "tables, figures and a page of a spec, from the records of its runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the spec, and the folders of records and reports."""
+    parser.description = (
+        "Writes tables, figures and a page of a spec, from the records of its runs."
+    )
+    parser.add_argument("spec", help="YAML file that was swept")
+    parser.add_argument("--profile", help="a profile of the spec; default: the first with runs")
+    parser.add_argument(
+        "--runs", nargs="+", default=["runs", "reports/runs"], help="folders of run records"
+    )
+    parser.add_argument("--output", default="reports", help="parent of the report's folder")
+
+
+def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Write the report and print the names of its files."""
+    refuse_settings(rest)
+    from recbole_llm.report.build import write_report
+
+    files = write_report(arguments.spec, arguments.profile, arguments.runs, arguments.output)
+    print("\n".join(map(str, files)))
+    return 0
