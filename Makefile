@@ -55,10 +55,11 @@ test-portable: $(READY) ## the tests of what is computed, with the rounding of a
 test-slow: $(READY) ## the slow tests too
 	$(BIN)/pytest -m "not gpu"
 
-check: $(READY) ## ruff, formatting and mypy
+check: $(READY) ## ruff, formatting, mypy and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 check-latest: ## the test suite on the newest releases that setup.cfg allows, in .venv-latest
 	$(PYTHON) -m venv --clear $(LATEST)

@@ -12,16 +12,6 @@ if TYPE_CHECKING:
 
 HELP = "freeze a split into files with hashes, that runs and tables name"
 
-_PROTOCOLS = """\
-protocols:
-  loo           each user's last interaction tests, the one before validates (timestamps)
-  random811     8:1:1 of each user's interactions, at random; the rows of run_recbole's own
-  temporal811   8:1:1 of each user's interactions, in time order (timestamps)
-  global_time   one cut in time for all, 80/10/10 of the interactions (timestamps)
-  cold_users    a share of the users is held out whole: half validates, half tests
-  cold_items    a share of the items is held out whole: half validates, half tests
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the dataset, the protocol and the split's name and options."""
@@ -32,7 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "run_recbole (--data_path, --seed, --config_files, --user_inter_num_interval, "
         "--val_interval, ...)."
     )
-    parser.epilog = _PROTOCOLS
+    from recbole_llm.splitting.protocols import PROTOCOLS
+
+    lines = [
+        f"  {name:<13} {protocol.help}" + (" (timestamps)" if protocol.needs_time else "")
+        for name, protocol in PROTOCOLS.items()
+    ]
+    parser.epilog = "\n".join(["protocols:", *lines])
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--dataset", "-d", required=True, help="name of the dataset")
     parser.add_argument("--protocol", required=True, metavar="NAME", help="see below")

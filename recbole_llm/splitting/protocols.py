@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from recbole_llm.registry import suggest
@@ -154,6 +152,8 @@ def grouped(order: Index, user: Index) -> tuple[Index, Index, Index]:
     Returns:
         The order, each row's position within its user, and its user's number of rows; (n,) each.
     """
+    import pandas as pd  # here, so that the list of protocols is quick to print
+
     codes = pd.factorize(user[order])[0]
     by_user = np.argsort(codes, kind="stable")
     size = np.bincount(codes)
@@ -172,6 +172,8 @@ def _leave_one_out(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
 
 
 def _random(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
+    import torch  # here for the same reason as in `grouped`
+
     generator = torch.Generator().manual_seed(data.seed)  # RecBole's shuffle
     order = torch.randperm(len(data.user), generator=generator).numpy()
     return _by_ratio(order, data.user), {}
