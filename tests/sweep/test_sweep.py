@@ -19,7 +19,7 @@ from recbole_llm.cli import main
 from recbole_llm.data.loading import Loaders
 from recbole_llm.quick_start import Hooks
 from recbole_llm.record import RunRecord
-from recbole_llm.sweep.driver import sweep
+from recbole_llm.sweep.driver import run_sweep
 
 SPEC: dict[str, Any] = {
     "name": "t",
@@ -72,7 +72,7 @@ def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_on
     work: Path, fake: Any
 ) -> None:
     ran = fake(lambda settings: settings["learning_rate"])
-    text = sweep(write(work), say=lambda line: None)
+    text = run_sweep(write(work), say=lambda line: None)
     assert [(it["learning_rate"], it["seed"], it["test"]) for it in ran] == [
         (0.001, 1, False),
         (0.01, 1, False),
@@ -84,7 +84,7 @@ def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_on
     assert "trials: 3 complete, of a budget of 3" in text and "final runs: 2 of 2" in text
     plots = {path.name for path in (work / "runs/sweeps/t/plots").iterdir()}
     assert {"t_ml-100k_BPR-history.pdf", "t_ml-100k_BPR-history.png"} <= plots
-    sweep(write(work), say=lambda line: None)
+    run_sweep(write(work), say=lambda line: None)
     assert len(ran) == 5, "what is finished is not run again"
 
 
@@ -108,7 +108,7 @@ def test_trials_never_read_the_test_part(
 
     monkeypatch.setattr(quick_start, "build_loaders", without_test)
     path = write(work, space={"learning_rate": [0.01, 0.1]}, seeds=[1])
-    text = sweep(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
+    text = run_sweep(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
     assert "trials: 2 complete" in text
     assert "final runs: 0 of 1" in text and "RuntimeError: the test part was read" in text
     records = [RunRecord.load(it) for it in (work / "runs/sweeps/t").glob("*/record.json")]
@@ -127,7 +127,7 @@ def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: A
 
     fake(value)
     lines: list[str] = []
-    text = sweep(write(work), say=lines.append)
+    text = run_sweep(write(work), say=lines.append)
     found = [(t.state.name, t.user_attrs.get("error")) for t in trials()]
     assert found == [
         ("FAIL", "MemoryError: no more"),
@@ -141,14 +141,14 @@ def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: A
 
 def test_nothing_is_chosen_when_all_fail(work: Path, fake: Any) -> None:
     ran = fake(lambda settings: math.nan)
-    assert "no final runs: no trial finished" in sweep(write(work), say=lambda line: None)
+    assert "no final runs: no trial finished" in run_sweep(write(work), say=lambda line: None)
     assert len(ran) == 3
 
 
 def test_pruning_by_the_validation_of_each_epoch(work: Path, fake: Any) -> None:
     fake(lambda settings: -settings["learning_rate"])
     search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
-    text = sweep(write(work, search=search), say=lambda line: None)
+    text = run_sweep(write(work, search=search), say=lambda line: None)
     assert [t.state.name for t in trials()] == ["COMPLETE", "PRUNED", "PRUNED"]
     assert trials()[1].intermediate_values == {0: -0.01}
     assert "1 complete, 2 pruned" in text and "with {'learning_rate': 0.001}" in text
@@ -157,7 +157,7 @@ def test_pruning_by_the_validation_of_each_epoch(work: Path, fake: Any) -> None:
 def test_a_pruned_run_is_recorded_as_stopped(work: Path, small_ml100k: Path) -> None:
     search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
     path = write(work, search=search, space={"learning_rate": [0.05, 1e-9]}, seeds=[1])
-    sweep(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
+    run_sweep(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
     records = [RunRecord.load(it) for it in (work / "runs/sweeps/t").glob("*/record.json")]
     by_rate = {it.config["learning_rate"]: it for it in records}
     assert by_rate[0.05].status == "finished"
@@ -187,7 +187,7 @@ def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fa
     content = {k: v for k, v in SPEC.items() if k not in ("search", "space")}
     path = work / "t.yaml"
     path.write_text(yaml.safe_dump({**content, "grid": grid, "figures": [figure]}))
-    sweep(path, say=lambda line: None)
+    run_sweep(path, say=lambda line: None)
     found = [(it["learning_rate"], it["seed"], it["test"]) for it in ran]
     assert found == [(0.1, 1, False), (0.1, 2, False), (0.2, 1, False), (0.2, 2, False)]
 
@@ -198,7 +198,31 @@ def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fa
         ({}, ["--epochs=3"], "--epochs would change the experiment"),
         ({}, ["--resume"], "--resume would change the experiment"),
         ({}, ["--workers=0"], "--workers must be an integer >= 1"),
-        ({"space": {"lerning_rate": [1]}}, [], "space.lerning_rate: no such key of model BPR"),
+        (
+            {"space": {"lerning_rate": [1]}},
+            [],
+            "rows[0] (BPR) on ml-100k, space.lerning_rate=1: unknown key 'lerning_rate'",
+        ),
+        (
+            {"space": {"learning_rate": {"float": [0, 0.1], "step": 0.1}}},
+            [],
+            "rows[0] (BPR) on ml-100k, space.learning_rate=0.0: learning_rate must be",
+        ),
+        (
+            {"space": {"epochs": {"int": [1, 2]}, "eval_step": {"choice": [1, 2, -1]}}},
+            [],
+            "space.eval_step=-1: eval_step must be an integer >= 0",
+        ),
+        (
+            {"models": ["LightGCN", "BPR"], "space": {"n_layers": [1, 2]}},
+            [],
+            "rows[1] (BPR) on ml-100k, space.n_layers=1: unknown key 'n_layers'",
+        ),
+        (
+            {"tables": [{"metrics": ["recall@50"]}]},
+            [],
+            "tables[0].metrics: 'recall@50' is not measured; set `metrics` and `topk`",
+        ),
         ({"settings": {"epoch": 1}}, [], "unknown key 'epoch'"),
         ({"models": ["BRP"]}, [], "unknown model 'BRP'"),
     ],
