@@ -99,8 +99,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {_problem(error)}") from error
-    except RecursionError as error:
-        raise ValueError(f"{path} is not valid YAML: it is nested too deeply.") from error
+    except RecursionError:
+        raise ValueError(f"{path}: a value is nested too deeply.") from None
     if not isinstance(content, (dict, type(None))):
         raise ValueError(f"{path}: expected `key: value` lines, found {type(content).__name__}.")
     for key in content or {}:
@@ -121,6 +121,9 @@ def parse_value(text: str) -> Any:
 
     It is a Python literal, true, false, none, a YAML list or mapping, or else the text itself.
     Nothing is evaluated: ``[3,inf)`` and ``__import__('os')`` are text.
+
+    Raises:
+        ValueError: the value is nested too deeply.
     """
     word = text.strip().lower()
     if word in ("true", "false"):
@@ -134,8 +137,10 @@ def parse_value(text: str) -> Any:
     if text.startswith(("[", "{")):
         try:
             return yaml.load(text, Loader=_Loader)  # noqa: S506 - safe
-        except (yaml.YAMLError, RecursionError):
-            logging.getLogger().debug("%.80s is taken as text", text)
+        except yaml.YAMLError:
+            logging.getLogger().debug("%s is taken as text", text)
+        except RecursionError:
+            raise ValueError(f"the value {text[:30]}... is nested too deeply.") from None
     return text
 
 

@@ -30,13 +30,6 @@ def _number(value: Any) -> Any:
     raise expectation("a finite number")
 
 
-def folder_name(name: str) -> str:
-    """Return a name that is safe as the name of a folder, or raise an error."""
-    if name.startswith(".") or {"/", "\\"} & set(name) or not name.isprintable() or not name:
-        raise expectation("a name without slashes that does not begin with a dot")
-    return name
-
-
 def name_in(table: Mapping[str, Any]) -> tuple[AfterValidator, WithJsonSchema]:
     """Return annotations of a text field that is one of a table's names."""
 

@@ -6,7 +6,7 @@ Each class is one mapping of the file. Descriptions are shown by editors that re
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, Tag, TypeAdapter
+from pydantic import Field, JsonValue, Tag, TypeAdapter
 
 from recbole_llm.sweep.fields import (
     Metrics,
@@ -14,7 +14,6 @@ from recbole_llm.sweep.fields import (
     Settings,
     Texts,
     by_kind,
-    folder_name,
     name_in,
     tagged,
 )
@@ -185,7 +184,7 @@ class Profile(Entry):
 class SpecFile(Profile):
     """A spec as it is written."""
 
-    name: Annotated[str, AfterValidator(folder_name)] | None = Field(
+    name: str | None = Field(
         None, description="Name of the report's folder and the studies; left out, folder-file."
     )
     datasets: Texts = Field(description="Datasets that every row is trained on.")

@@ -148,7 +148,7 @@ DATE = datetime.date(2020, 1, 1)
         ({"profiles": {"small": {"bad": 1}}}, "unknown key 'profiles.small.bad'"),
         ({"profiles": {"small": {}, "other": {"title": 1}}}, "profiles.other.title: expected text"),
         ({"profiles": {"small": {}, "paper": {}}}, "profiles.paper: this name means the spec"),
-        ({"name": "../elsewhere"}, "name: expected a name without slashes"),
+        ({"name": 3}, "name: expected text, found 3"),
         ({"settings": {"seed": 3}}, "settings.seed: a spec gives this by its key `seeds`"),
         ({"settings": {"config_files": 3}}, "settings.config_files: expected a list of files"),
         ({"settings": {"a": {3: 1}}}, "settings.a.3: expected text as the name of a key"),
