@@ -12,7 +12,7 @@ NUMERIC := tests/graph tests/model tests/llm tests/encoders tests/trainer
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lock demo test test-portable test-slow check check-latest machine format wheel clean
+.PHONY: help setup lock demo test test-portable test-slow check check-latest machine format schema wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -74,6 +74,9 @@ machine: $(READY) ## print the processor and the versions of the main packages
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schema: $(READY) ## write benchmarks/spec.schema.json, which editors check specs by
+	$(BIN)/python .ci/spec_schema.py
 
 wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation

@@ -12,12 +12,15 @@ from typing import Any
 from optuna.trial import TrialState
 
 from recbole_llm.sweep.plots import plot_study
+from recbole_llm.sweep.settings import check_settings
 from recbole_llm.sweep.spec import Spec, load_spec
 from recbole_llm.sweep.store import open_store
-from recbole_llm.sweep.worker import Task, slug, work
+from recbole_llm.sweep.study import Queue
+from recbole_llm.sweep.task import Task, slug
+from recbole_llm.sweep.worker import work
 
 HEARTBEAT_S = 30
-#: What the command line may set: no number depends on it, nor where the sweep finds its runs.
+#: Settings of the command line: those that change neither a number nor the place of the records.
 PLACE_KEYS = frozenset(
     "cache_dir checkpoint_s data_path gpu_id show_progress state torch_threads use_gpu".split()
 )
@@ -33,47 +36,40 @@ def sweep_spec(
     overrides: Mapping[str, Any] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> str:
-    """Tune every row of a spec on every data set, then train each choice with every seed.
+    """Tune every row of a spec on every dataset, then train each choice with every seed.
 
-    Called again, here or on other machines with the same storage, it goes on where it was and
-    works beside those already at it.
+    All settings are checked before the first trial. A second call, on this machine or on another
+    one with the same storage, resumes the sweep and works next to the workers that are busy.
 
     Args:
-        spec_path: the spec's YAML file.
-        profile: of the spec.
+        spec_path: YAML file of the spec.
+        profile: name of a profile of the spec; None: the spec as it stands.
         storage: ``sqlite:///file``, ``postgresql://...`` or a journal file; None: SQLite in
             ``runs/sweeps``.
-        workers: processes on this machine.
+        workers: number of processes on this machine.
         study_name: prefix of the studies' names; None: the spec's name and profile.
-        heartbeat_s: seconds between signs of life; a worker is taken for dead after twice as many.
+        heartbeat_s: seconds between signs of life; a worker is lost after twice as many.
         overrides: settings on which no number depends, such as ``data_path``.
-        say: takes the lines of progress; None: prints them.
+        say: function that takes a line of progress; None: lines are printed.
 
     Returns:
-        The summary: each row's choice, and how its budget went.
+        The summary: each row's choice, and how its budget was spent.
 
     Raises:
-        ValueError: the spec, a setting or the storage does not fit.
-        FileNotFoundError: there is no such spec.
+        ValueError: the spec, a setting or the storage is wrong.
+        FileNotFoundError: the spec or a config file does not exist.
         RuntimeError: every worker died, and work is left.
     """
-    spec = load_spec(spec_path, profile)
-    overrides = dict(overrides or {})
-    for key in overrides:
-        if key not in PLACE_KEYS:
-            raise ValueError(
-                f"--{key} would change the experiment; set it in {spec_path}. The command line "
-                f"takes what no number depends on: {', '.join(sorted(PLACE_KEYS))}."
-            )
-    if workers < 1:
-        raise ValueError(f"--workers must be an integer >= 1, got {workers}.")
+    spec, overrides = load_spec(spec_path, profile), dict(overrides or {})
+    _check_arguments(spec_path, workers, overrides)
+    check_settings(spec, overrides)
     folder = Path("runs") / "sweeps" / slug(spec.name)
     storage = storage or f"sqlite:///{folder / 'studies.db'}"
     prefix = study_name or spec.name + ("" if spec.profile == "paper" else f"@{spec.profile}")
     arguments = (str(spec_path), profile, storage, prefix, heartbeat_s, overrides)
     say = say or _print
     tasks = _tasks(spec, storage, prefix, heartbeat_s, overrides)
-    say(f"{prefix}: {len(tasks)} rows on data sets; studies in {storage}")
+    say(f"{prefix}: {len(tasks)} rows on datasets; studies in {storage}")
     for task in tasks:
         if task.trials is not None:
             n_done = task.trials.n_done()
@@ -86,6 +82,17 @@ def sweep_spec(
         if task.trials is not None:
             plot_study(task.trials.study, folder / "plots" / slug(task.name))
     return "\n".join(_summary(task) for task in tasks)
+
+
+def _check_arguments(spec_path: str | Path, workers: int, overrides: Mapping[str, Any]) -> None:
+    for key in overrides:
+        if key not in PLACE_KEYS:
+            raise ValueError(
+                f"--{key} would change the experiment; set it in {spec_path}. The command line "
+                f"takes settings on which no number depends: {', '.join(sorted(PLACE_KEYS))}."
+            )
+    if workers < 1:
+        raise ValueError(f"--workers must be an integer >= 1, got {workers}.")
 
 
 def _tasks(
@@ -104,7 +111,7 @@ def _print(line: str) -> None:
 
 
 def _interruptible(call: Callable[[], None]) -> None:
-    """Let SIGTERM end a worker as Ctrl-C does: its trial is handed back."""
+    """Let SIGTERM end a worker as Ctrl-C does, which hands its trial back."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -124,7 +131,7 @@ def _worker(
     heartbeat_s: int,
     overrides: dict[str, Any],
 ) -> None:
-    """Be one of several processes."""
+    """Work as one of several processes."""
     tasks = _tasks(load_spec(spec_path, profile), storage, prefix, heartbeat_s, overrides)
     try:
         _interruptible(lambda: work(tasks, _print))
@@ -153,7 +160,7 @@ def _run_processes(n: int, arguments: tuple[Any, ...], finished: Callable[[], bo
         codes = [process.exitcode for process in processes]
         raise RuntimeError(
             f"all {n} workers ended (exit codes {codes}) before the sweep did. The same command "
-            f"goes on with it."
+            f"resumes it."
         )
 
 
@@ -166,22 +173,24 @@ def _summary(task: Task) -> str:
     """Return how one row's search and final runs went."""
     lines = [task.name]
     if task.trials is not None:
-        slots = task.trials.budget_slots().values()
-        counts = {state: sum(s.trial.state == state for s in slots) for state in TrialState}
+        states = [slot.trial.state for slot in task.trials.budget_slots().values()]
+        counts = {state: states.count(state) for state in TrialState}
         text = ", ".join(f"{n} {state.name.lower()}" for state, n in counts.items() if n)
         best = task.trials.best()
         lines.append(f"  trials: {text}, of a budget of {task.trials.size}")
         if best is not None:
             lines.append(f"  chosen on validation: {best.value:.4f} with {best.params}")
-        errors = {s.trial.user_attrs.get("error") for s in slots if s.done} - {None}
-        lines += [f"  error: {error}" for error in sorted(map(str, errors))]
+        lines += _errors(task.trials)
     finals = task.finals()
     if finals is None:
-        lines.append("  no final runs: no trial finished")
-    else:
-        slots = finals.budget_slots().values()
-        good = sum(slot.trial.state == TrialState.COMPLETE for slot in slots)
-        lines.append(f"  final runs: {good} of {finals.size}")
-        errors = {s.trial.user_attrs.get("error") for s in slots if s.done} - {None}
-        lines += [f"  error: {error}" for error in sorted(map(str, errors))]
-    return "\n".join(lines)
+        return "\n".join([*lines, "  no final runs: no trial finished"])
+    states = [slot.trial.state for slot in finals.budget_slots().values()]
+    lines.append(f"  final runs: {states.count(TrialState.COMPLETE)} of {finals.size}")
+    return "\n".join([*lines, *_errors(finals)])
+
+
+def _errors(queue: Queue) -> list[str]:
+    """Return a line for each different error of a queue's trials."""
+    done = [slot.trial for slot in queue.budget_slots().values() if slot.done]
+    errors = {str(trial.user_attrs["error"]) for trial in done if "error" in trial.user_attrs}
+    return [f"  error: {error}" for error in sorted(errors)]

@@ -1,4 +1,4 @@
-"""Search spaces: what a spec's ``space`` says, as suggestions to a trial or as a grid.
+"""Search spaces: the ``space`` of a spec, drawn by trials or listed as the points of a grid.
 
     space:
       learning_rate: {float: [1.0e-4, 1.0e-2], log: true}
@@ -6,8 +6,8 @@
       reg_weight: [0, 1.0e-4, 1.0e-2]             # categorical
       temperature: {float: [0.1, 1.0], step: 0.1, when: {use_cl: true}}
 
-A parameter with ``when`` is drawn only if each parameter that it names, all above it, has that
-value, or one of a list of values.
+A parameter with ``when`` is drawn only if each parameter that ``when`` names has the value given
+there, or one of a list of values. The named parameters stand above it.
 """
 
 import itertools
@@ -19,10 +19,22 @@ if TYPE_CHECKING:
     from optuna import Trial
 
 Value = bool | int | float | str | None
+Point = dict[str, Value]
 
 
 class Parameter(NamedTuple):
-    """One searched key: ``kind`` is float, int or choice; ``choices`` are of the last alone."""
+    """One searched key.
+
+    Attributes:
+        name: setting that is searched, such as ``learning_rate`` or ``graph_stage.n_layers``.
+        kind: ``float``, ``int`` or ``choice``.
+        low: smallest value of a range.
+        high: largest value of a range.
+        step: distance between the values of a range; None: every value, or for int each integer.
+        log: whether a range is drawn on a logarithmic scale.
+        choices: values of a choice.
+        when: names of parameters above this one, each with the values that switch this one on.
+    """
 
     name: str
     kind: str
@@ -33,8 +45,8 @@ class Parameter(NamedTuple):
     choices: tuple[Value, ...] = ()
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
-    def suggest(self, trial: "Trial") -> Value:
-        """Draw a value."""
+    def draw(self, trial: "Trial") -> Value:
+        """Draw a value for a trial."""
         if self.kind == "choice":
             return trial.suggest_categorical(self.name, self.choices)
         if self.kind == "int":
@@ -46,7 +58,7 @@ class Parameter(NamedTuple):
         """Return every value, for a grid.
 
         Raises:
-            ValueError: there is no end of them.
+            ValueError: the range has infinitely many values.
         """
         if self.kind == "choice":
             return list(self.choices)
@@ -59,111 +71,48 @@ class Parameter(NamedTuple):
         drawn = [self.low + i * step for i in range(n_steps + 1)]
         return [int(v) if self.kind == "int" else round(v, 12) for v in drawn]
 
+    def extremes(self) -> list[Value]:
+        """Return the values to check before a search: each choice, or both ends of the range."""
+        if self.kind == "choice":
+            return list(self.choices)
+        if self.step is None:
+            return [self.low, self.high]
+        values = self.values()
+        return [values[0], values[-1]]
+
+    def can_be(self, value: Value) -> bool:
+        """Whether a value is one of the choices, or inside the range."""
+        if self.kind == "choice":
+            return value in self.choices
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
     def applies(self, chosen: Mapping[str, Value]) -> bool:
         """Whether the values chosen so far switch this parameter on."""
-        return all(name in chosen and chosen[name] in wanted for name, wanted in self.when)
+        return all(name in chosen and chosen[name] in values for name, values in self.when)
 
 
 Space = tuple[Parameter, ...]
 
 
-def parse_space(content: Any, where: str = "space") -> Space:
-    """Read a spec's ``space``.
-
-    Raises:
-        ValueError: names the key that is wrong.
-    """
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{where}: expected `key: range` lines, found {content!r}.")
-    space: list[Parameter] = []
-    for name, entry in content.items():
-        space.append(_parameter(str(name), entry, f"{where}.{name}", space))
-    return tuple(space)
-
-
-def _parameter(name: str, entry: Any, where: str, above: Sequence[Parameter]) -> Parameter:
-    if isinstance(entry, list):
-        entry = {"choice": entry}
-    if not isinstance(entry, Mapping):
-        raise ValueError(
-            f"{where}: expected a list of values, or a mapping such as "
-            f"{{float: [1.0e-4, 1.0e-2], log: true}}, found {entry!r}."
-        )
-    unknown = set(entry) - {"float", "int", "choice", "step", "log", "when"}
-    if unknown:
-        raise ValueError(f"{where}: unknown key {sorted(map(str, unknown))[0]!r}.")
-    kinds = [kind for kind in ("float", "int", "choice") if kind in entry]
-    if len(kinds) != 1:
-        raise ValueError(f"{where}: give exactly one of float, int, choice; found {entry!r}.")
-    (kind,) = kinds
-    values, when = entry[kind], _conditions(entry.get("when") or {}, where, above)
-    if kind == "choice":
-        if {"step", "log"} & set(entry):
-            raise ValueError(f"{where}: step and log are of float and int ranges only.")
-        plain = isinstance(values, list) and values
-        if not plain or any(isinstance(v, (list, Mapping)) for v in values):
-            raise ValueError(f"{where}.choice: expected a list of plain values, found {values!r}.")
-        return Parameter(name, kind, choices=tuple(values), when=when)
-    low, high = _bounds(values, kind, f"{where}.{kind}")
-    step, log = entry.get("step"), entry.get("log", False)
-    if not isinstance(log, bool):
-        raise ValueError(f"{where}.log: expected true or false, found {log!r}.")
-    if step is not None and (log or not _is_a(kind, step) or step <= 0):
-        raise ValueError(f"{where}.step: expected a positive {kind} without log, found {step!r}.")
-    if log and low <= 0:
-        raise ValueError(f"{where}: a log range starts above 0, found {low!r}.")
-    return Parameter(name, kind, low, high, step, log, when=when)
-
-
-def _is_a(kind: str, value: Any) -> bool:
-    wanted = (int,) if kind == "int" else (int, float)
-    return isinstance(value, wanted) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _bounds(values: Any, kind: str, where: str) -> tuple[float, float]:
-    good = isinstance(values, list) and len(values) == 2 and all(_is_a(kind, v) for v in values)
-    if not good or values[0] > values[1]:
-        raise ValueError(f"{where}: expected [low, high], two {kind}s, found {values!r}.")
-    return values[0], values[1]
-
-
-def _conditions(
-    when: Any, where: str, above: Sequence[Parameter]
-) -> tuple[tuple[str, tuple[Value, ...]], ...]:
-    if not isinstance(when, Mapping):
-        raise ValueError(f"{where}.when: expected `parameter: value` lines, found {when!r}.")
-    known = [parameter.name for parameter in above]
-    for name in when:
-        if name not in known:
-            raise ValueError(
-                f"{where}.when: {name!r} is not a parameter above it (they are: "
-                f"{', '.join(known) or 'none'})."
-            )
-    return tuple(
-        (name, tuple(wanted) if isinstance(wanted, list) else (wanted,))
-        for name, wanted in when.items()
-    )
-
-
-def suggest(space: Space, trial: "Trial") -> dict[str, Value]:
+def draw(space: Space, trial: "Trial") -> Point:
     """Draw every parameter that applies, in the order of the spec."""
-    chosen: dict[str, Value] = {}
+    chosen: Point = {}
     for parameter in space:
         if parameter.applies(chosen):
-            chosen[parameter.name] = parameter.suggest(trial)
+            chosen[parameter.name] = parameter.draw(trial)
     return chosen
 
 
-def grid_points(space: Space) -> list[dict[str, Value]]:
+def grid_points(space: Space) -> list[Point]:
     """Return every combination once, parameters that do not apply left out.
 
     Raises:
-        ValueError: a parameter has no end of values.
+        ValueError: a parameter has infinitely many values.
     """
     return list(_points(space, {}))
 
 
-def _points(space: Space, chosen: dict[str, Value]) -> Iterator[dict[str, Value]]:
+def _points(space: Space, chosen: Point) -> Iterator[Point]:
     if not space:
         yield dict(chosen)
         return
@@ -175,6 +124,44 @@ def _points(space: Space, chosen: dict[str, Value]) -> Iterator[dict[str, Value]
         yield from _points(rest, {**chosen, first.name: value})
 
 
-def product(grid: Mapping[str, Sequence[Value]]) -> list[dict[str, Value]]:
+def extreme_points(space: Space) -> Iterator[tuple[str, Value, Point]]:
+    """Yield a parameter, one of its extremes, and a point of the space that holds it.
+
+    The other parameters of the point have their first value, except that those which ``when``
+    names have a value that switches the parameter on. Every parameter and extreme occurs once.
+
+    Raises:
+        ValueError: no point of the space switches a parameter on.
+    """
+    by_name = {parameter.name: parameter for parameter in space}
+    for parameter in space:
+        for value in parameter.extremes():
+            fixed = {**_switched_on(parameter, by_name), parameter.name: value}
+            point: Point = {}
+            for other in space:
+                if other.applies(point):
+                    point[other.name] = fixed.get(other.name, other.extremes()[0])
+            if parameter.name not in point:
+                raise ValueError(
+                    f"space.{parameter.name}.when: no value of {_names(parameter)} switches "
+                    f"{parameter.name} on."
+                )
+            yield parameter.name, value, point
+
+
+def _switched_on(parameter: Parameter, by_name: Mapping[str, Parameter]) -> Point:
+    """Return values of the parameters above that switch a parameter on."""
+    fixed: Point = {}
+    for name, values in parameter.when:
+        fixed |= _switched_on(by_name[name], by_name)
+        fixed[name] = next((value for value in values if by_name[name].can_be(value)), None)
+    return fixed
+
+
+def _names(parameter: Parameter) -> str:
+    return ", ".join(name for name, _ in parameter.when)
+
+
+def product(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return every combination of lists of values."""
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]

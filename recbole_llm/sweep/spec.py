@@ -1,60 +1,41 @@
 """Specs: one YAML an experiment, read by ``recbole_llm sweep`` and ``recbole_llm report``.
 
-Keys are listed in ``benchmarks/README.md``. A profile replaces keys of the spec, except that its
-``settings``, ``model_settings`` and ``search`` are laid over the spec's.
+The keys of the file are in ``schema.py`` and listed in ``benchmarks/README.md``. A profile replaces
+keys of the spec, except that its ``settings``, ``model_settings`` and ``search`` are laid over the
+spec's.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_llm.registry import suggest as suggest_name
-from recbole_llm.sweep.space import Space, Value, parse_space, product
+from recbole_llm.registry import suggest
+from recbole_llm.sweep.sampler import SAMPLERS
+from recbole_llm.sweep.schema import HeatmapFigure, LineFigure, RowEntry, Search, SpecFile
+from recbole_llm.sweep.space import Space, Value, product
+from recbole_llm.sweep.space_entry import build_space
+from recbole_llm.sweep.validation import validate
 from recbole_llm.yaml_io import read_yaml
 
-_KEYS = (
-    "name title source datasets protocol metric seeds settings model_settings rows models grid "
-    "search space profiles tables figures compare published note"
-).split()
-_ROW_KEYS = ["label", "model", "settings", "space", "n_trials", "published", "group"]
-_SEARCH_KEYS = (
-    "sampler seed pruner n_trials timeout_s max_retry warmup_epochs startup_trials"
-).split()
-SAMPLERS = ["tpe", "random", "grid", "qmc"]
-PRUNERS = ["none", "median", "hyperband"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """How each row is tuned.
-
-    Attributes:
-        sampler: tpe, random, grid or qmc.
-        seed: of the sampler; the runs have the spec's.
-        pruner: none, median or hyperband, fed with the validation metric of each epoch.
-        n_trials: budget of each row; a grid's is its size where this is None.
-        timeout_s: most seconds spent in a row's trials, summed over workers; None: no limit.
-        max_retry: how many times a trial is run again whose worker died.
-        warmup_epochs: validations before a trial may be pruned.
-        startup_trials: finished trials before one may be pruned.
-    """
-
-    sampler: str = "tpe"
-    seed: int = 0
-    pruner: str = "none"
-    n_trials: int | None = None
-    timeout_s: float | None = None
-    max_retry: int = 2
-    warmup_epochs: int = 0
-    startup_trials: int = 5
+#: Settings that a spec gives by a key of its own.
+_OWN_KEYS = {"model": "rows", "dataset": "datasets", "seed": "seeds", "valid_metric": "metric"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the table: a model with settings of its own, tuned if it has a space."""
+    """A line of the table: a model with settings of its own, tuned if it has a space.
+
+    Attributes:
+        label: name of the row in tables and studies.
+        model: name of a model, or ``package.module:Class``.
+        settings: settings of this row's runs.
+        space: searched parameters, empty if the row is not tuned.
+        n_trials: budget of this row; None: the search's.
+        published: label of the row in the paper's table; None: ``label``.
+    """
 
     label: str
     model: str
@@ -62,12 +43,34 @@ class Row:
     space: Space
     n_trials: int | None = None
     published: str | None = None
-    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """An experiment; ``grid`` holds the points of its figures, one, {}, if it has none."""
+    """An experiment, with one of its profiles applied.
+
+    Attributes:
+        name: name of the report's folder and the studies.
+        profile: name of the applied profile; ``paper``: the spec as it stands.
+        title: title of the report.
+        source: paper, with its table or figure.
+        datasets: names of the datasets that every row is trained on.
+        protocol: evaluation protocol; None: the model's own, or the split that the data has.
+        metric: validation metric that chooses the epoch and the configuration.
+        seeds: seeds that every row is trained with; trials use the first.
+        settings: settings of every run.
+        model_settings: settings by model, over ``settings``.
+        rows: lines of the table.
+        grid: points of the figures; ``({},)`` if there is no grid.
+        search: how rows with a space are tuned; None: no row has one.
+        tables: tables of the report, each as its class in ``schema.py`` has it.
+        figures: figures of the report, likewise.
+        compare: label of the row whose improvement and significance are reported.
+        published: ``file/table`` of the paper's numbers.
+        note: text that a reader of the report must know.
+        path: file that was read.
+        profiles: names of all profiles, ``paper`` first.
+    """
 
     name: str
     profile: str
@@ -80,7 +83,7 @@ class Spec:
     settings: dict[str, Any]
     model_settings: dict[str, dict[str, Any]]
     rows: tuple[Row, ...]
-    grid: tuple[dict[str, Value], ...]
+    grid: tuple[dict[str, Any], ...]
     search: Search | None
     tables: tuple[dict[str, Any], ...]
     figures: tuple[dict[str, Any], ...]
@@ -99,14 +102,13 @@ class Spec:
 
     @property
     def measures_test(self) -> bool:
-        """Whether runs other than trials score test: not those of figures drawn on validation."""
-        return bool(self.tables) or any(it["part"] == "test" for it in self.figures)
+        """Whether final runs score the test part; a figure alone is drawn on validation."""
+        return bool(self.tables) or any(figure.get("part") == "test" for figure in self.figures)
 
     def digest(self, row: Row, dataset: str) -> str:
-        """Return a hash of all that a row's trials depend on, the budget apart."""
-        search = dataclasses.asdict(self.search) if self.search else {}
-        for budget in ("n_trials", "timeout_s", "max_retry"):
-            search.pop(budget, None)
+        """Return a hash of all that a row's trials depend on, except the budget."""
+        budget = {"n_trials", "timeout_s", "max_retry"}
+        search = self.search.model_dump(exclude=budget) if self.search else {}
         content = [dataset, row.model, self.settings_of(row), row.space, search, self.seeds[0]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -115,12 +117,12 @@ def load_spec(path: str | Path, profile: str | None = None) -> Spec:
     """Read a spec.
 
     Args:
-        path: the YAML file.
+        path: YAML file.
         profile: name of one of its profiles; None or ``paper``: the spec as it stands.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: names the file and the key that is wrong.
+        FileNotFoundError: the file does not exist.
+        ValueError: one line that names the file and the key that is wrong.
     """
     path = Path(path)
     if not path.is_file():
@@ -133,195 +135,148 @@ def load_spec(path: str | Path, profile: str | None = None) -> Spec:
 
 
 def _parse(content: dict[str, Any], path: Path, profile: str) -> Spec:
-    _check_keys(content, _KEYS, "")
-    profiles = _mapping(content, "profiles")
+    file = validate(SpecFile, content)
+    profiles = ("paper", *(file.profiles or {}))
+    if "paper" in profiles[1:]:
+        raise ValueError("profiles.paper: this name means the spec as it stands; choose another.")
+    if profile not in profiles:
+        known = ", ".join(profiles)
+        raise ValueError(
+            f"no profile {profile!r}; it has: {known}.{suggest(profile, list(profiles))}"
+        )
     if profile != "paper":
-        if profile not in profiles:
-            raise ValueError(f"no profile {profile!r}; it has: {', '.join(['paper', *profiles])}.")
-        content = _merge(content, _mapping(profiles, profile), profile)
-    metric = content.get("metric", "Recall@20")
-    if not isinstance(metric, str):
-        raise ValueError(f"metric: expected a name such as Recall@20, found {metric!r}.")
-    space = parse_space(content.get("space") or {})
-    search = _search(content["search"]) if "search" in content else None
-    seeds = _list(content, "seeds", int, [2020])
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds: each seed once, found {seeds}.")
-    rows = _rows(content, space)
-    if search is None and any(row.space for row in rows):
-        raise ValueError("space: there is no `search` to say how it is searched.")
-    grid = _grid(content.get("grid"))
-    if search is not None and grid != [{}]:
-        raise ValueError("grid: a spec has either a `search` or a `grid` of points to draw.")
-    if search and search.n_trials is None and search.sampler != "grid":
-        for row in rows:
-            if row.space and row.n_trials is None:
-                raise ValueError(f"search.n_trials: no budget for {row.label}.")
-    figures = [_figure(it, grid) for it in content.get("figures") or []]
-    default_tables = [] if figures else [{"kind": "metrics"}]
-    compare = content.get("compare")
-    if compare is not None and compare not in [row.label for row in rows]:
-        raise ValueError(f"compare: {compare!r} is not the label of a row.")
+        file = validate(SpecFile, _merge(content, content["profiles"][profile]))
+    rows, grid = _rows(file), _grid(file)
+    _check(file, rows, grid)
+    default_tables = [] if file.figures else [{"kind": "metrics"}]
+    tables = default_tables if "tables" not in file.model_fields_set else _dump(file.tables)
     return Spec(
-        name=str(content.get("name") or f"{path.resolve().parent.name}-{path.stem}"),
+        name=file.name or f"{path.resolve().parent.name}-{path.stem}",
         profile=profile,
-        title=str(content.get("title", "")),
-        source=str(content.get("source", "")),
-        datasets=tuple(_list(content, "datasets", str)),
-        protocol=content.get("protocol"),
-        metric=metric,
-        seeds=tuple(seeds),
-        settings=_mapping(content, "settings"),
-        model_settings={
-            model: _mapping(_mapping(content, "model_settings"), model, "model_settings.")
-            for model in _mapping(content, "model_settings")
-        },
+        title=file.title,
+        source=file.source,
+        datasets=tuple(file.datasets),
+        protocol=file.protocol,
+        metric=file.metric,
+        seeds=tuple(file.seeds),
+        settings=file.settings or {},
+        model_settings={k: v or {} for k, v in (file.model_settings or {}).items()},
         rows=tuple(rows),
         grid=tuple(grid),
-        search=search,
-        tables=tuple(_table(it) for it in content.get("tables", default_tables) or []),
-        figures=tuple(figures),
-        compare=compare,
-        published=content.get("published"),
-        note=str(content.get("note", "")),
+        search=file.search,
+        tables=tuple(tables),
+        figures=tuple(_dump(file.figures)),
+        compare=file.compare,
+        published=file.published,
+        note=file.note,
         path=path,
-        profiles=("paper", *profiles),
+        profiles=profiles,
     )
 
 
-def _merge(content: dict[str, Any], over: dict[str, Any], profile: str) -> dict[str, Any]:
-    _check_keys(over, [key for key in _KEYS if key not in ("name", "profiles")], f"{profile}.")
+def _dump(entries: Iterable[Any] | None) -> list[dict[str, Any]]:
+    return [entry.model_dump(exclude_none=True) for entry in entries or ()]
+
+
+def _merge(content: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Lay a profile over a spec; both have passed the schema."""
     merged = {**content, **over}
     for key in ("settings", "search", "model_settings"):
-        if key in content and isinstance(over.get(key), dict):
-            merged[key] = {**_mapping(content, key), **over[key]}
+        if content.get(key) and over.get(key):
+            merged[key] = {**content[key], **over[key]}
     for model, settings in (over.get("model_settings") or {}).items():
         below = (content.get("model_settings") or {}).get(model) or {}
-        merged["model_settings"][model] = {**below, **settings}
+        merged["model_settings"][model] = {**below, **(settings or {})}
     return merged
 
 
-def _check_keys(content: Mapping[str, Any], known: list[str], where: str) -> None:
-    for key in content:
-        if key not in known:
-            raise ValueError(f"unknown key {where + key!r}.{suggest_name(key, known)}")
-
-
-def _mapping(content: Mapping[str, Any], key: str, where: str = "") -> dict[str, Any]:
-    value = content.get(key) or {}
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}{key}: expected `key: value` lines, found {value!r}.")
-    return value
-
-
-def _list(content: Mapping[str, Any], key: str, kind: type, default: Any = None) -> list[Any]:
-    value = content.get(key, default)
-    if not isinstance(value, list) or not value or any(type(it) is not kind for it in value):
-        raise ValueError(f"{key}: expected a list of {kind.__name__}, found {value!r}.")
-    return value
-
-
-def _rows(content: Mapping[str, Any], space: Space) -> list[Row]:
-    entries = content.get("rows")
-    if entries is None:
-        entries = [{"model": name} for name in _list(content, "models", str)]
-    elif "models" in content:
-        raise ValueError("models: a spec has either `rows` or `models`.")
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"rows: expected a list, found {entries!r}.")
+def _rows(file: SpecFile) -> list[Row]:
+    if (file.rows is None) == (file.models is None):
+        raise ValueError("rows: a spec has either `rows` or `models`.")
+    entries = file.rows or [
+        RowEntry.model_validate({"model": model}) for model in file.models or ()
+    ]
+    common = build_space(file.space or {}, "space")
     rows: list[Row] = []
     for i, entry in enumerate(entries):
         where = f"rows[{i}]"
-        if not isinstance(entry, dict) or not isinstance(entry.get("model"), str):
-            raise ValueError(f"{where}.model: every row names its model, found {entry!r}.")
-        _check_keys(entry, _ROW_KEYS, f"{where}.")
-        n_trials = entry.get("n_trials")
-        if n_trials is not None and (type(n_trials) is not int or n_trials < 1):
-            raise ValueError(f"{where}.n_trials: expected an integer >= 1, found {n_trials!r}.")
-        own = parse_space(entry["space"] or {}, f"{where}.space") if "space" in entry else space
-        label = str(entry.get("label", entry["model"]))
-        if label in [row.label for row in rows]:
-            raise ValueError(f"{where}.label: {label!r} is taken; every row has its own.")
-        settings = _mapping(entry, "settings", f"{where}.")
-        fixed = {key.partition(".")[0] for key in settings}
-        for parameter in own:
+        replaced = "space" in entry.model_fields_set
+        space = build_space(entry.space or {}, f"{where}.space") if replaced else common
+        row = Row(
+            entry.label or entry.model,
+            entry.model,
+            entry.settings or {},
+            space,
+            entry.n_trials,
+            entry.published,
+        )
+        if row.label in [other.label for other in rows]:
+            raise ValueError(f"{where}.label: {row.label!r} is taken; every row has its own.")
+        fixed = {key.partition(".")[0] for key in row.settings}
+        for parameter in space:
             if parameter.name in fixed:
                 raise ValueError(f"{where}: {parameter.name!r} is both fixed and searched.")
-        rows.append(
-            Row(
-                label,
-                entry["model"],
-                settings,
-                own,
-                n_trials,
-                entry.get("published"),
-                str(entry.get("group", "")),
-            )
-        )
+        rows.append(row)
     return rows
 
 
-def _search(content: Any) -> Search:
-    if not isinstance(content, dict):
-        raise ValueError(f"search: expected `key: value` lines, found {content!r}.")
-    _check_keys(content, _SEARCH_KEYS, "search.")
-    search = Search(**content)
-    for key, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-        if getattr(search, key) not in known:
-            raise ValueError(
-                f"search.{key}: expected one of {', '.join(known)}, found {getattr(search, key)!r}."
-            )
-    lowest = {"seed": 0, "n_trials": 1, "max_retry": 0, "warmup_epochs": 0, "startup_trials": 0}
-    for key, low in lowest.items():
-        value = getattr(search, key)
-        if (key != "n_trials" or value is not None) and (type(value) is not int or value < low):
-            raise ValueError(f"search.{key}: expected an integer >= {low}, found {value!r}.")
-    timeout = search.timeout_s
-    if timeout is not None and (not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise ValueError(f"search.timeout_s: expected seconds > 0, found {timeout!r}.")
-    return search
-
-
-def _grid(content: Any) -> list[dict[str, Value]]:
-    if content is None:
-        return [{}]
-    grids = content if isinstance(content, list) else [content]
-    points: list[dict[str, Value]] = []
+def _grid(file: SpecFile) -> list[dict[str, Any]]:
+    grids = file.grid if isinstance(file.grid, list) else [file.grid or {}]
+    points: list[dict[str, Any]] = []
     for grid in grids:
-        if not isinstance(grid, dict) or not grid:
-            raise ValueError(f"grid: expected `key: [values]` lines, found {grid!r}.")
-        for key, values in grid.items():
-            if not isinstance(values, list) or not values:
-                raise ValueError(f"grid.{key}: expected a list of values, found {values!r}.")
         points += [point for point in product(grid) if point not in points]
     return points
 
 
-_TABLE_KINDS = ["metrics", "cost"]
-_FIGURE_KINDS = {
-    "line": ["x", "symbol", "metrics", "log"],
-    "heatmap": ["x", "y", "x_symbol", "y_symbol", "metrics"],
-    "bars": ["metrics"],
-    "embeddings": ["rows", "n_users"],
-}
+def _check(file: SpecFile, rows: Sequence[Row], grid: Sequence[dict[str, Any]]) -> None:
+    """Check what one key means for another."""
+    for key, values in (("seeds", file.seeds), ("datasets", file.datasets)):
+        if len(set(values)) < len(values):
+            raise ValueError(f"{key}: each of them once, found {values}.")
+    if file.search is None and any(row.space for row in rows):
+        raise ValueError("space: there is no `search` to say how it is searched.")
+    if file.search is not None and file.grid is not None:
+        raise ValueError("grid: a spec has either a `search` or a `grid` of points to draw.")
+    if file.search and file.search.n_trials is None and SAMPLERS[file.search.sampler].build:
+        for row in rows:
+            if row.space and row.n_trials is None:
+                raise ValueError(f"search.n_trials: no budget for {row.label}.")
+    labels = [row.label for row in rows]
+    if file.compare is not None and file.compare not in labels:
+        raise ValueError(
+            f"compare: {file.compare!r} is not the label of a row.{suggest(file.compare, labels)}"
+        )
+    _check_axes(file, grid)
+    _check_settings(file.settings, "settings")
+    for model, settings in (file.model_settings or {}).items():
+        _check_settings(settings, f"model_settings.{model}")
+    for i, row in enumerate(rows):
+        _check_settings(row.settings, f"rows[{i}].settings")
+        _check_settings({parameter.name: None for parameter in row.space}, f"rows[{i}].space")
+    for point in grid:
+        _check_settings(point, "grid")
 
 
-def _table(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, dict) or entry.get("kind", "metrics") not in _TABLE_KINDS:
-        raise ValueError(f"tables: kind is one of {', '.join(_TABLE_KINDS)}; found {entry!r}.")
-    _check_keys(entry, ["kind", "metrics", "title"], "tables.")
-    return {"kind": "metrics", **entry}
+def _check_axes(file: SpecFile, grid: Sequence[dict[str, Any]]) -> None:
+    for i, figure in enumerate(file.figures or ()):
+        axes = {"x": figure.x} if isinstance(figure, (LineFigure, HeatmapFigure)) else {}
+        if isinstance(figure, HeatmapFigure):
+            axes["y"] = figure.y
+        for axis, key in axes.items():
+            values = [point[key] for point in grid if key in point]
+            if not values:
+                known = list({name: None for point in grid for name in point})
+                raise ValueError(
+                    f"figures[{i}].{axis}: {key!r} is not a key of `grid`.{suggest(key, known)}"
+                )
+            if any(isinstance(value, (list, dict)) for value in values):
+                raise ValueError(f"figures[{i}].{axis}: the values of grid.{key} are not plain.")
 
 
-def _figure(entry: Any, grid: list[dict[str, Value]]) -> dict[str, Any]:
-    kind = entry.get("kind") if isinstance(entry, dict) else None
-    if kind not in _FIGURE_KINDS:
-        raise ValueError(f"figures: kind is one of {', '.join(_FIGURE_KINDS)}; found {entry!r}.")
-    _check_keys(entry, ["kind", "part", "title", *_FIGURE_KINDS[kind]], "figures.")
-    for axis in ("x", "y"):
-        if axis in _FIGURE_KINDS[kind] and not any(entry.get(axis) in point for point in grid):
-            raise ValueError(f"figures.{axis}: {entry.get(axis)!r} is not a key of `grid`.")
-    part = entry.get("part", "valid")
-    if part not in ("valid", "test"):
-        raise ValueError(f"figures.part: expected valid or test, found {part!r}.")
-    return {"title": "", **entry, "part": part}
+def _check_settings(settings: Mapping[str, Any] | None, where: str) -> None:
+    for key, value in (settings or {}).items():
+        if key in _OWN_KEYS:
+            raise ValueError(f"{where}.{key}: a spec gives this by its key `{_OWN_KEYS[key]}`.")
+        texts = value if isinstance(value, list) else [value]
+        if key == "config_files" and not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{where}.config_files: expected a list of files, found {value!r}.")

@@ -1,4 +1,4 @@
-"""Where studies are kept: SQLite, a journal file or a server; signs of life; a database away."""
+"""The storage of studies: SQLite, a journal file or a server; heartbeats; lost connections."""
 
 import threading
 import time
@@ -20,13 +20,13 @@ from optuna.trial import TrialState
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-#: Seconds that a database may be away before a worker gives up.
+#: Seconds without an answer of the database before a worker gives up.
 PATIENCE_S = 120.0
 _T = TypeVar("_T")
 
 
 class _JournalStorage(JournalStorage, BaseHeartbeat):
-    """Optuna's journal file with heartbeats, which it lacks: an attribute of the trial."""
+    """Optuna's journal file, with heartbeats as an attribute of the trial."""
 
     def __init__(self, backend: JournalFileBackend, interval_s: int) -> None:
         super().__init__(backend)
@@ -48,7 +48,12 @@ class _JournalStorage(JournalStorage, BaseHeartbeat):
 
 
 class Store(NamedTuple):
-    """An open storage, and the lock of the file that it is, if it is one."""
+    """An open storage.
+
+    Attributes:
+        storage: Optuna's storage.
+        lock: lock of the storage's file, or a context that does nothing for a server.
+    """
 
     storage: BaseStorage
     lock: Any
@@ -61,6 +66,9 @@ def open_store(url: str, heartbeat_s: int) -> Store:
         url: ``sqlite:///file``, ``postgresql://...`` or another URL of SQLAlchemy's, or the path
             of a journal file.
         heartbeat_s: seconds between signs of life; a trial is lost after twice as many.
+
+    Raises:
+        ImportError: the driver of the database is not installed.
     """
     scheme, found, path = url.partition("://")
     if not found:
@@ -69,16 +77,16 @@ def open_store(url: str, heartbeat_s: int) -> Store:
             _JournalStorage(JournalFileBackend(url), heartbeat_s), FileLock(f"{url}.claim")
         )
     lock: Any = nullcontext()
-    engine: dict[str, Any] = {"pool_pre_ping": True}  # a connection that broke is made again
+    engine: dict[str, Any] = {"pool_pre_ping": True}  # a broken connection is replaced
     if scheme.startswith("sqlite"):
         file = Path(path.removeprefix("/"))
         file.parent.mkdir(parents=True, exist_ok=True)
-        # SQLite has no row locks: two workers could both see a trial waiting, and both take it.
+        # SQLite has no row locks: two workers could find the same trial waiting, and both run it.
         lock, engine = FileLock(f"{file}.claim"), {"connect_args": {"timeout": 60}}
     if scheme == "postgresql":  # SQLAlchemy's choice of driver differs between its releases
         url = f"postgresql+psycopg://{path}"
     try:
-        with lock:  # the first to come makes the tables
+        with lock:  # the first worker makes the tables
             storage = patiently(lambda: _connect(url, engine, heartbeat_s))
     except ImportError as error:
         raise ImportError(
@@ -101,7 +109,12 @@ def _connect(url: str, engine: dict[str, Any], heartbeat_s: int) -> RDBStorage:
 
 
 def patiently(call: Callable[[], _T], patience_s: float | None = None) -> _T:
-    """Call a storage, again and again for a while if its database does not answer."""
+    """Call a storage, and repeat the call while its database does not answer.
+
+    Args:
+        call: function that reads or writes the storage.
+        patience_s: seconds before the error is raised; None: ``PATIENCE_S``.
+    """
     until = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
     pause_s = 0.2
     while True:
@@ -115,14 +128,14 @@ def patiently(call: Callable[[], _T], patience_s: float | None = None) -> _T:
 
 
 def beat(storage: BaseStorage, trial_id: int) -> None:
-    """Give a trial's sign of life."""
+    """Record a sign of life of a trial."""
     if isinstance(storage, BaseHeartbeat):
         patiently(lambda: storage.record_heartbeat(trial_id))
 
 
 @contextmanager
 def heartbeat(storage: BaseStorage, trial_id: int) -> Iterator[None]:
-    """Give signs of life while a trial runs; a database that is away for a while ends nothing."""
+    """Record signs of life while a trial runs, whether or not the database answers."""
     stop = threading.Event()
     interval_s = storage.get_heartbeat_interval() if isinstance(storage, BaseHeartbeat) else None
 
@@ -130,7 +143,7 @@ def heartbeat(storage: BaseStorage, trial_id: int) -> Iterator[None]:
         while not stop.wait(interval_s):
             try:
                 beat(storage, trial_id)
-            except Exception:  # noqa: BLE001 - the run goes on: at worst its trial is retried
+            except Exception:  # noqa: BLE001 - the run continues: at worst its trial is retried
                 continue
 
     thread = threading.Thread(target=go, daemon=True)

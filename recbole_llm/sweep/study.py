@@ -1,8 +1,9 @@
 """Studies as queues: each trial of the budget is enqueued once, claimed once, and retried if lost.
 
-A budget of n trials is n numbered slots. A slot's trials are its first try and its retries, and a
-worker claims a waiting one, so any number of workers ends with exactly n results. Optuna's own
-``optimize`` starts a trial whenever it finds none waiting: it overruns by the number of workers.
+A budget of n trials is n numbered slots. The trials of a slot are its first run and its retries,
+and a worker claims a waiting one, so that any number of workers ends with exactly n results.
+Optuna's own ``optimize`` starts a trial whenever it finds none waiting: it exceeds the budget by
+the number of workers.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,23 +23,27 @@ _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Slot(NamedTuple):
-    """One slot of a budget: ``trial`` is its latest, and ``tries`` counts those that were lost."""
+    """One slot of a budget.
+
+    Attributes:
+        trial: trial that holds the slot's result, or else its latest.
+        done: whether the slot has its result, a failure included.
+    """
 
     trial: FrozenTrial
-    tries: int
     done: bool
 
 
 class Queue:
-    """A study whose slots are worked off by any number of workers.
+    """A study whose slots are run by any number of workers.
 
     Args:
-        store: where it is kept.
-        name: of the study.
-        digest: of what its results depend on; a study with another one is not continued.
-        plan: the fixed parameters of each slot, ``{}`` where the sampler draws them.
-        bigger: whether more of the objective is better.
-        max_retry: how often a lost trial is run again.
+        store: storage of the study.
+        name: name of the study.
+        digest: hash of all that the results depend on; a study with another one is not resumed.
+        plan: fixed parameters of each slot, ``{}`` where the sampler draws them.
+        bigger: whether a larger objective is better.
+        max_retry: number of times that a lost trial is run again.
         timeout_s: seconds after which no further trial is claimed, summed over all trials.
         describe: user attributes of the study.
 
@@ -106,15 +111,15 @@ class Queue:
             )
             failed = last.state == TrialState.FAIL
             final = failed and ("error" in last.user_attrs or lost > self.max_retry)
-            slots[number] = Slot(last, lost, last.state in _DONE or final)
+            slots[number] = Slot(last, last.state in _DONE or final)
         return slots
 
     def budget_slots(self) -> dict[int, Slot]:
-        """Return the slots within the budget: a smaller one may have been set since."""
+        """Return the slots within the budget, which may be smaller than an earlier one."""
         return {number: slot for number, slot in self.slots().items() if number < self.size}
 
     def n_done(self) -> int:
-        """Return how many slots of the budget have their result, a failure included."""
+        """Return the number of slots in the budget that have their result, a failure included."""
         return sum(slot.done for slot in self.budget_slots().values())
 
     def out_of_time(self) -> bool:
@@ -125,20 +130,20 @@ class Queue:
         return sum(spent) >= self.timeout_s
 
     def finished(self) -> bool:
-        """Whether no trial is left to run, here or elsewhere."""
+        """Whether no trial is left to run, by this worker or by another."""
         open_slots = [slot for slot in self.budget_slots().values() if not slot.done]
         if open_slots and self.out_of_time():
             return all(slot.trial.state != TrialState.RUNNING for slot in open_slots)
         return not open_slots
 
-    def heal(self) -> None:
-        """Enqueue again what was lost: trials without a sign of life, or interrupted."""
+    def retry_lost(self) -> None:
+        """Enqueue again the trials that were lost: without a sign of life, or interrupted."""
         patiently(lambda: fail_stale_trials(self.study))
         lost = [n for n, s in self.budget_slots().items() if self._is_lost(s)]
         if not lost:
             return
         with self.lock:
-            for number, slot in self.budget_slots().items():  # again: others heal as well
+            for number, slot in self.budget_slots().items():  # again: others retry as well
                 if number in lost and self._is_lost(slot):
                     fixed = slot.trial.system_attrs.get("fixed_params", {})
                     self._enqueue(number, {**fixed, **slot.trial.params})
@@ -150,9 +155,10 @@ class Queue:
         """Take a waiting trial, or return None.
 
         Args:
-            sampler: called with the slot's number; draws what the plan leaves open.
+            sampler: function of the slot's number that returns the sampler of the parameters
+                that the plan leaves open.
         """
-        self.heal()
+        self.retry_lost()
         if self.out_of_time():
             return None
         with self.lock:
@@ -168,14 +174,14 @@ class Queue:
                     self._drop(trial_id, "superseded", "another worker had taken up this slot")
                     continue
                 self.study.sampler = sampler(slot)
-                # Optuna keeps the study's trials from before; the sampler needs those of now.
+                # Optuna caches the study's trials; the sampler needs the current ones.
                 self.study._thread_local.cached_all_trials = None
                 return patiently(partial(Trial, self.study, trial_id))
         return None
 
     def _start(self, trial_id: int) -> bool:
-        # If the database goes away after it wrote and before it answered, the second call finds
-        # the trial running, and says no: without signs of life it is then taken for lost.
+        # If the database fails after it wrote and before it answered, the second call finds the
+        # trial running and returns False. Without signs of life the trial is then lost.
         return patiently(lambda: self.storage.set_trial_state_values(trial_id, TrialState.RUNNING))
 
     def _is_superseded(self, frozen: FrozenTrial, slot: int) -> bool:
@@ -189,30 +195,31 @@ class Queue:
         )
 
     def _drop(self, trial_id: int, key: str, text: str) -> None:
-        with suppress(UpdateFinishedTrialError):  # by another, or by this call's unanswered try
+        # Another worker finished the trial, or an earlier try of this call that had no answer.
+        with suppress(UpdateFinishedTrialError):
             patiently(lambda: self.storage.set_trial_user_attr(trial_id, key, text))
             patiently(lambda: self.storage.set_trial_state_values(trial_id, TrialState.FAIL))
 
     def tell(self, trial: Trial, state: TrialState, value: float | None = None) -> bool:
-        """Finish a trial; False if it was given to another because this worker seemed dead."""
+        """Finish a trial; return False if another worker has it because this one seemed dead."""
         values = None if value is None else [value]
         try:
             patiently(lambda: self.storage.set_trial_state_values(trial._trial_id, state, values))
-        except UpdateFinishedTrialError:  # here too: an unanswered try of this call is no other's
+        except UpdateFinishedTrialError:  # an earlier try of this call may have had no answer
             known = patiently(lambda: self.storage.get_trial(trial._trial_id))
             return known.state == state and known.values == values
         return True
 
     def fail(self, trial: Trial, error: str) -> None:
-        """Finish a trial that raised, with its error's text."""
+        """Finish a trial that raised an error, and keep the error's text."""
         self._drop(trial._trial_id, "error", error)
 
     def hand_back(self, trial: Trial) -> None:
-        """Give up a trial that was interrupted: it is run again, and this try does not count."""
+        """Give up an interrupted trial: it is run again, and the retry is not counted."""
         self._drop(trial._trial_id, "interrupted", "by the user")
 
     def best(self) -> FrozenTrial | None:
-        """Return the best finished trial, or None; of equals the first slot's."""
+        """Return the best finished trial, or None; among equal ones that of the first slot."""
         done = [s.trial for _, s in sorted(self.budget_slots().items())]
         done = [t for t in done if t.state == TrialState.COMPLETE and t.value is not None]
         sign = 1 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1

@@ -10,11 +10,12 @@ import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
+from search_space import parse_space
 from sqlalchemy import text
 
-from recbole_llm.sweep.sampler import build_pruner, build_sampler, plan
-from recbole_llm.sweep.space import parse_space, suggest
-from recbole_llm.sweep.spec import Search
+from recbole_llm.sweep.sampler import SAMPLERS, Sampler, build_pruner, build_sampler, plan
+from recbole_llm.sweep.schema import Search
+from recbole_llm.sweep.space import draw
 from recbole_llm.sweep.store import open_store, patiently
 from recbole_llm.sweep.study import Queue
 
@@ -27,12 +28,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def open_queue(url: str, n: int = 3, **over: Any) -> Queue:
-    points = over.pop("points", None) or plan(Search("random", seed=1), SPACE, n)
+    points = over.pop("points", None) or plan(Search(sampler="random", seed=1), SPACE, n)
     return Queue(open_store(url, 1), over.pop("name", "s"), over.pop("digest", "d"), points, **over)
 
 
 def sampler(slot: int) -> optuna.samplers.BaseSampler:
-    return build_sampler(Search("random", seed=1), slot)
+    return build_sampler(Search(sampler="random", seed=1), slot)
 
 
 def claim(queue: Queue) -> Any:
@@ -59,7 +60,7 @@ def test_a_budget_is_met_exactly_and_continued(url: str) -> None:
     queue = open_queue(url)
     for value in (0.1, 0.3, 0.2):
         trial = claim(queue)
-        suggest(SPACE, trial)
+        draw(SPACE, trial)
         assert queue.tell(trial, TrialState.COMPLETE, value)
     assert claim(queue) is None and queue.finished() and queue.n_done() == 3
     best = open_queue(url).best()
@@ -82,11 +83,11 @@ def test_minimised_objectives(url: str) -> None:
 def test_a_lost_trial_is_retried_with_its_parameters_and_then_given_up(url: str) -> None:
     queue = open_queue(url, 1, points=[{}], max_retry=1)
     first = claim(queue)
-    drawn = suggest(SPACE, first)
+    drawn = draw(SPACE, first)
     assert claim(queue) is None and not queue.finished(), "it may be alive"
     make_stale(queue, first)
     again = queue.claim(lambda slot: optuna.samplers.RandomSampler(seed=99))
-    assert again is not None and again.number == 1 and suggest(SPACE, again) == drawn
+    assert again is not None and again.number == 1 and draw(SPACE, again) == drawn
     assert not queue.tell(first, TrialState.COMPLETE, 0.5), "the dead one wakes up: too late"
     make_stale(queue, again)
     assert claim(queue) is None and queue.finished() and queue.best() is None
@@ -114,26 +115,36 @@ def test_a_time_budget_stops_claims_and_can_be_raised(url: str) -> None:
 
 def test_plans_are_seeded_and_grids_complete() -> None:
     for name in ("random", "qmc"):
-        one, two = (plan(Search(name, seed=3), SPACE, 8) for _ in range(2))
-        assert one == two != plan(Search(name, seed=4), SPACE, 8)
+        one, two = (plan(Search(sampler=name, seed=3), SPACE, 8) for _ in range(2))
+        assert one == two != plan(Search(sampler=name, seed=4), SPACE, 8)
         assert len({point["x"] for point in one}) == 8
     # Sobol's points fill the interval evenly once there are results to infer the space from.
-    xs = sorted(point["x"] for point in plan(Search("qmc", seed=3), SPACE, 17)[1:])
+    xs = sorted(point["x"] for point in plan(Search(sampler="qmc", seed=3), SPACE, 17)[1:])
     assert max(b - a for a, b in zip(xs, xs[1:], strict=False)) < 0.2
     grid = parse_space({"a": [1, 2], "b": [3, 4]})
-    assert len(plan(Search("grid"), grid, None)) == 4
+    assert len(plan(Search(sampler="grid"), grid, None)) == 4
     with pytest.raises(ValueError, match="the grid has 4 points, more than 3"):
-        plan(Search("grid"), grid, 3)
-    assert plan(Search("tpe"), SPACE, 2) == [{}, {}]
+        plan(Search(sampler="grid"), grid, 3)
+    assert plan(Search(sampler="tpe"), SPACE, 2) == [{}, {}]
+
+
+def test_a_sampler_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = optuna.samplers.CmaEsSampler
+    monkeypatch.setitem(SAMPLERS, "toy", Sampler(lambda seed: build(seed=seed), learns=True))
+    monkeypatch.setitem(SAMPLERS, "ahead", Sampler(SAMPLERS["random"].build))
+    search = Search.model_validate({"sampler": "toy", "seed": 1})
+    assert plan(search, SPACE, 2) == [{}, {}] and isinstance(build_sampler(search, 0), build)
+    same = plan(Search(sampler="random", seed=1), SPACE, 4)
+    assert plan(Search.model_validate({"sampler": "ahead", "seed": 1}), SPACE, 4) == same
 
 
 def test_tpe_draws_the_same_again_and_other_values_for_each_slot(tmp_path: Path) -> None:
     def run(name: str) -> list[dict[str, Any]]:
         queue = open_queue(f"sqlite:///{tmp_path}/{name}.db", points=[{}] * 12)
         for _ in range(12):
-            trial = queue.claim(lambda slot: build_sampler(Search("tpe", seed=5), slot))
+            trial = queue.claim(lambda slot: build_sampler(Search(sampler="tpe", seed=5), slot))
             assert trial is not None
-            queue.tell(trial, TrialState.COMPLETE, suggest(SPACE, trial)["x"])  # type: ignore[arg-type]
+            queue.tell(trial, TrialState.COMPLETE, draw(SPACE, trial)["x"])  # type: ignore[arg-type]
         return [trial.params for trial in queue.trials()]
 
     one = run("one")

@@ -198,7 +198,31 @@ def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fa
         ({}, ["--epochs=3"], "--epochs would change the experiment"),
         ({}, ["--resume"], "--resume would change the experiment"),
         ({}, ["--workers=0"], "--workers must be an integer >= 1"),
-        ({"space": {"lerning_rate": [1]}}, [], "space.lerning_rate: no such key of model BPR"),
+        (
+            {"space": {"lerning_rate": [1]}},
+            [],
+            "rows[0] (BPR) on ml-100k, space.lerning_rate=1: unknown key 'lerning_rate'",
+        ),
+        (
+            {"space": {"learning_rate": {"float": [0, 0.1], "step": 0.1}}},
+            [],
+            "rows[0] (BPR) on ml-100k, space.learning_rate=0.0: learning_rate must be",
+        ),
+        (
+            {"space": {"epochs": {"int": [1, 2]}, "eval_step": {"choice": [1, 2, -1]}}},
+            [],
+            "space.eval_step=-1: eval_step must be an integer >= 0",
+        ),
+        (
+            {"models": ["LightGCN", "BPR"], "space": {"n_layers": [1, 2]}},
+            [],
+            "rows[1] (BPR) on ml-100k, space.n_layers=1: unknown key 'n_layers'",
+        ),
+        (
+            {"tables": [{"metrics": ["recall@50"]}]},
+            [],
+            "tables[0].metrics: 'recall@50' is not measured; set `metrics` and `topk`",
+        ),
         ({"settings": {"epoch": 1}}, [], "unknown key 'epoch'"),
         ({"models": ["BRP"]}, [], "unknown model 'BRP'"),
     ],
