@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import bipartite_norm_adj, norm_interactions, sample_edges
+from recbole_llm.graph.adjacency import bipartite_norm_adj, norm_interactions
+from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import EdgePattern, knn_graph, segment_sum
+from recbole_llm.graph.knn import knn_graph
+from recbole_llm.graph.pattern import EdgePattern
+from recbole_llm.graph.segment import segment_sum
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss, l2_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator

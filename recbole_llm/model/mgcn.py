@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import norm_interactions
+from recbole_llm.graph.adjacency import norm_interactions
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import spmm
+from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, refined_item_adj

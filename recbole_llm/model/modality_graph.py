@@ -7,14 +7,10 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import (
-    cooccurrence_graph,
-    knn_graph,
-    knn_norm_adj,
-    refined_adj,
-    semantic_graph,
-    spmm,
-)
+from recbole_llm.graph.adjacency import knn_norm_adj
+from recbole_llm.graph.knn import knn_graph
+from recbole_llm.graph.refine import cooccurrence_graph, refined_adj, semantic_graph
+from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.propagation import Operator, user_mean_matrix
 
 

@@ -4,13 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import (
-    bipartite_norm_adj,
-    csr_matrix,
-    row_norm_matrix,
-    spmm,
-    transpose_csr,
-)
+from recbole_llm.graph.adjacency import bipartite_norm_adj, row_norm_matrix
+from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
 
 
 def rows(table: Tensor, index: Tensor) -> Tensor:

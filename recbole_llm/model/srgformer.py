@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import EdgePattern
+from recbole_llm.graph.pattern import EdgePattern
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.hyperedges import learned_hyperedges
 from recbole_llm.model.loss import Factored, bpr_loss, cross_modal_loss, l2_loss

@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.graph import segment, segment_mean, segment_softmax, segment_sum
+from recbole_llm.graph import segment
+from recbole_llm.graph.segment import segment_mean, segment_softmax, segment_sum
 
 INDEX = torch.tensor([2, 0, 2, 2, 4])  # segments 1 and 3 are empty
 N_SEGMENTS = 5

@@ -28,7 +28,7 @@ from dense import (
     write_toy,
 )
 
-from recbole_llm.graph import csr_matrix
+from recbole_llm.graph.sparse import csr_matrix
 from recbole_llm.model.srgformer import EdgeAttention
 
 SETTINGS = {

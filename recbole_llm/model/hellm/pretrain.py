@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import i2i_hypergraph, knn_graph, u2u_hypergraph
+from recbole_llm.graph.hypergraph import i2i_hypergraph, u2u_hypergraph
+from recbole_llm.graph.knn import knn_graph
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
 from recbole_llm.model.modality_graph import modality_names
