@@ -7,7 +7,6 @@ otherwise native torch gives the same results.
 from functools import cache
 from types import ModuleType
 
-import torch
 from torch import Tensor
 
 
@@ -29,16 +28,6 @@ def segment_sum(src: Tensor, index: Tensor, n_segments: int) -> Tensor:
     if scatter := _torch_scatter():
         return scatter.scatter(src, index, dim=0, dim_size=n_segments, reduce="sum")
     return src.new_zeros(n_segments, *src.shape[1:]).index_add(0, index, src)
-
-
-def segment_mean(src: Tensor, index: Tensor, n_segments: int) -> Tensor:
-    """Average the rows of each segment; as ``segment_sum``, for floating-point ``src``."""
-    _check(src, index)
-    if scatter := _torch_scatter():
-        return scatter.scatter(src, index, dim=0, dim_size=n_segments, reduce="mean")
-    # clamp: an empty segment has no rows, and its mean is 0
-    count = torch.bincount(index, minlength=n_segments).clamp(min=1)  # (S,)
-    return segment_sum(src, index, n_segments) / _unsqueeze_like(count, src)
 
 
 def segment_softmax(src: Tensor, index: Tensor, n_segments: int) -> Tensor:
