@@ -20,7 +20,7 @@ from recbole_llm.graph.adjacency import bipartite_norm_adj, norm_interactions
 from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator
+from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 
 
@@ -46,12 +46,7 @@ class FREEDOM(DotProductRecommender):
         self.project = self.features.linear(dim)
         self.apply(xavier_uniform_initialization)
         self.modality_weights = share_weights(config["modality_weights"], self.features.names)
-        self.item_graphs = nn.ModuleDict(
-            {
-                name: item_graph_operator(config, dataset, feature, weighted=False)
-                for name, feature in self.features.items()
-            }
-        )
+        self.item_graphs = item_graph_operators(config, dataset, self.features, weighted=False)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         edges = dataset.inter_matrix(form="coo")
         block = norm_interactions(edges.row, edges.col, self.n_users, self.n_items).to_sparse_coo()

@@ -22,8 +22,8 @@ from recbole_llm.graph.knn import knn_graph
 from recbole_llm.graph.pattern import EdgePattern
 from recbole_llm.graph.segment import segment_sum
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.loss import bpr_loss, l2_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator
+from recbole_llm.model.loss import ranking_loss
+from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 
 
@@ -49,12 +49,7 @@ class LATTICE(DotProductRecommender):
         self.project = self.features.linear(dim)
         self.apply(xavier_uniform_initialization)
         self.importance = nn.Parameter(torch.zeros(len(self.features)))  # alpha_m before softmax
-        self.initial_graphs = nn.ModuleDict(
-            {
-                name: item_graph_operator(config, dataset, feature, weighted=True)
-                for name, feature in self.features.items()
-            }
-        )
+        self.initial_graphs = item_graph_operators(config, dataset, self.features, weighted=True)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self._patterns: dict[str, EdgePattern] | None = None
 
@@ -100,8 +95,7 @@ class LATTICE(DotProductRecommender):
             self.begin_epoch()
         user_emb, item_emb = self(self._patterns)
         user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
-        return loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
+        return ranking_loss(user_e, pos_e, neg_e, self.reg_weight)
 
 
 def learned_weights(pattern: EdgePattern, feature: Tensor) -> Tensor:

@@ -28,6 +28,19 @@ def l2_loss(*rows: Tensor) -> Tensor:
     return sum((row.square().sum() for row in rows), torch.zeros(())) / (2 * rows[0].size(0))
 
 
+def ranking_loss(user_e: Tensor, pos_e: Tensor, neg_e: Tensor, reg_weight: float) -> Tensor:
+    """Return BPR of inner products plus L2 of the same rows, a scalar averaged over the batch.
+
+    Args:
+        user_e: (B, d) embeddings of users.
+        pos_e: (B, d) embeddings of observed items.
+        neg_e: (B, d) embeddings of unobserved items.
+        reg_weight: weight of ``l2_loss``, >= 0.
+    """
+    loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
+    return loss + reg_weight * l2_loss(user_e, pos_e, neg_e)
+
+
 def info_nce(anchor: Tensor, positive: Tensor, candidates: Tensor, temperature: float) -> Tensor:
     """Return the mean of -log(exp(s(a, p)) / sum over c of exp(s(a, c))), s = cosine / temperature.
 

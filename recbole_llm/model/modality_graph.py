@@ -78,6 +78,18 @@ def item_graph_operator(
     return Operator(refined_item_adj(dataset, feature, *refinement))
 
 
+def item_graph_operators(
+    config: Config, dataset: MultimodalDataset, features: FrozenFeatures, *, weighted: bool
+) -> nn.ModuleDict:
+    """Return each modality's ``item_graph_operator``, by name."""
+    return nn.ModuleDict(
+        {
+            name: item_graph_operator(config, dataset, feature, weighted=weighted)
+            for name, feature in features.items()
+        }
+    )
+
+
 def refined_item_adj(
     dataset: MultimodalDataset,
     feature: Tensor,

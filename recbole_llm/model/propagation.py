@@ -13,6 +13,21 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     return F.embedding(index, table)
 
 
+def triplet_rows(
+    nodes: Tensor, n_users: int, user: Tensor, pos: Tensor, neg: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick the rows (B, d) of users, positive and negative items from a table of all nodes.
+
+    Args:
+        nodes: (N, d), users first.
+        n_users: U, padding id 0 included.
+        user: (B,) user ids.
+        pos: (B,) item ids.
+        neg: (B,) item ids.
+    """
+    return rows(nodes, user), rows(nodes, pos + n_users), rows(nodes, neg + n_users)
+
+
 def propagate_mean(norm_adj: Tensor, hidden: Tensor, n_layers: int) -> Tensor:
     """Return the mean of layers 0..L of LightGCN's propagation over a symmetric adjacency.
 

@@ -23,7 +23,7 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.hypergraph import i2i_hypergraph, u2u_hypergraph
 from recbole_llm.graph.knn import knn_graph
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
+from recbole_llm.model.loss import info_nce, ranking_loss
 from recbole_llm.model.modality_graph import modality_names
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 
@@ -94,8 +94,7 @@ class HeLLMPretrain(DotProductRecommender):
         levels = self.levels()
         fused = self.fuse(*levels)
         user_e, pos_e, neg_e = rows(fused[0], user), rows(fused[1], pos), rows(fused[1], neg)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
-        loss = loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
+        loss = ranking_loss(user_e, pos_e, neg_e, self.reg_weight)
         if self.use_cl:
             for weight, anchors, level, emb in zip(
                 self.cl_weights, (user, pos), levels, fused, strict=True
