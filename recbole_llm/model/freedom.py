@@ -1,7 +1,7 @@
-"""FREEDOM: a frozen item-item graph beside a user-item graph that is thinned every epoch.
+"""FREEDOM: a frozen item-item graph next to a user-item graph that is thinned every epoch.
 
 Reference: X. Zhou and Z. Shen, "A Tale of Two Graphs: Freezing and Denoising Graph Structures for
-Multimodal Recommendation", MM 2023, arXiv:2211.06924 (sections below).
+Multimodal Recommendation", MM 2023, arXiv:2211.06924 (section numbers below).
 Departs from the public code: item features are frozen, not trained. With more than two modalities
 the weights of their graphs add up to 1, as the paper's alpha and 1 - alpha do.
 """
@@ -91,19 +91,25 @@ class FREEDOM(DotProductRecommender):
         if not self.reg_weight:
             return loss
         # Only the batch's items are projected, each once.
-        item, place = torch.cat([pos, neg]).unique(return_inverse=True)
+        item, position = torch.cat([pos, neg]).unique(return_inverse=True)
         for name, feature in self.features.items():
-            pos_e, neg_e = rows(self.project[name](rows(feature, item)), place).chunk(2)  # (B, d)
+            projected = self.project[name](rows(feature, item))  # (distinct items, d)
+            pos_e, neg_e = rows(projected, position).chunk(2)  # (B, d)
             scores = (user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1)
             loss = loss + self.reg_weight * bpr_loss(*scores)
         return loss
 
 
 def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
-    """Return one weight a modality, adding up to 1; those not given share what is left equally.
+    """Return one weight a modality, adding up to 1; those not given share the rest equally.
+
+    Args:
+        given: weights >= 0 of some modalities, or of all, by name.
+        names: names of all modalities, in the order of the result.
 
     Raises:
-        ValueError: a weight is no number or negative, or those given leave no room.
+        ValueError: a weight is not a number or is negative, the given ones exceed 1 although others
+            are left, or all weights are 0.
     """
     wrong = [k for k, v in (given or {}).items() if not _is_number(v)]
     if wrong:

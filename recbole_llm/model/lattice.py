@@ -1,8 +1,8 @@
-"""LATTICE: item-item graphs learned from content, beside LightGCN.
+"""LATTICE: item-item graphs learned from content, next to LightGCN.
 
 Reference: J. Zhang et al., "Mining Latent Structures for Multimedia Recommendation", MM 2021,
-arXiv:2104.09036 (sections below). The collaborative part is LightGCN (the paper also tries MF and
-NGCF).
+arXiv:2104.09036 (section numbers below). The collaborative part is LightGCN (the paper also tries
+MF and NGCF).
 Ambiguity: the paper infers the neighbours of the projected features "dynamically" without saying
 how often. Here they are found anew every epoch, and their weights follow the projections at every
 step, with gradients. The authors' code does both once an epoch, so that only the epoch's first
@@ -102,7 +102,7 @@ def learned_weights(pattern: EdgePattern, feature: Tensor) -> Tensor:
     """Return D^-1/2 S D^-1/2 at the pattern's edges, (E,), S the cosines without negative ones.
 
     Args:
-        pattern: edges among I items.
+        pattern: edges among I items, E of them.
         feature: (I, d) projected features; gradients flow to them.
     """
     unit = F.normalize(feature, dim=-1)

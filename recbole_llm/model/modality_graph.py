@@ -15,10 +15,14 @@ from recbole_llm.model.propagation import Operator, user_mean_matrix
 
 
 class FrozenFeatures(nn.Module):
-    """Every modality's features (I, F_m) of a data set by name, float32, row 0 zero, not trained.
+    """The features (I, F_m) of a dataset's modalities by name, float32, row 0 zero, not trained.
+
+    Args:
+        model: name of the model, for the error.
+        dataset: dataset that names at least one modality.
 
     Raises:
-        ValueError: the data set names no modality.
+        ValueError: the dataset names no modality.
     """
 
     def __init__(self, model: str, dataset: MultimodalDataset) -> None:
@@ -47,10 +51,15 @@ class FrozenFeatures(nn.Module):
 def modality_names(
     model: str, dataset: MultimodalDataset, otherwise: str = "choose a model without them"
 ) -> list[str]:
-    """Return the names of a data set's modalities, of which a model needs at least one.
+    """Return the names of a dataset's modalities, of which a model needs at least one.
+
+    Args:
+        model: name of the model, for the error.
+        dataset: dataset to ask.
+        otherwise: advice to users who cannot add a modality, for the error.
 
     Raises:
-        ValueError: it has none; ``otherwise`` is what can be done but to add one.
+        ValueError: the dataset names no modality.
     """
     if not dataset.modality_names:
         raise ValueError(
@@ -70,6 +79,15 @@ def item_graph_operator(
     code of LATTICE, FREEDOM and MGCN does; their papers do not say. With ``graph_refinement`` it is
     MLLMRec's refined graph instead: ``semantic_k`` nearest items of a cosine of at least
     ``similarity_threshold``, and ``cooccurrence_k`` items of the most similar training audience.
+
+    Args:
+        config: settings, of which the five keys named here are read.
+        dataset: training part.
+        feature: (I, F_m) float32, row 0 padding.
+        weighted: whether edges weigh their cosine; without effect on the refined graph.
+
+    Raises:
+        ValueError: a number of neighbours is out of range, or ``feature`` holds NaN or infinity.
     """
     refinement = [config[key] for key in ("semantic_k", "similarity_threshold", "cooccurrence_k")]
     if not config["graph_refinement"]:
@@ -97,9 +115,17 @@ def refined_item_adj(
     threshold: float | None,
     cooccurrence_k: int | None,
 ) -> Tensor:
-    """Return MLLMRec's refined item-item graph (I, I), its eq. 7 to 11, of training interactions.
+    """Return MLLMRec's refined item-item graph (I, I), sparse CSR (its eq. 7 to 11).
 
-    ``threshold`` None leaves out the denoising, ``cooccurrence_k`` None the shared audiences.
+    Args:
+        dataset: training part, whose interactions make the audiences.
+        feature: (I, F) float32, row 0 padding.
+        semantic_k: number K_s of nearest items, the item itself included.
+        threshold: least cosine alpha of an edge; None leaves out the denoising.
+        cooccurrence_k: number K_c of items of similar audience; None leaves the audiences out.
+
+    Raises:
+        ValueError: a number of neighbours is out of range, or ``feature`` holds NaN or infinity.
     """
     audience = None
     if cooccurrence_k is not None:
@@ -112,9 +138,13 @@ def refined_item_adj(
 class ModalityPropagation(nn.Module):
     """One modality's user and item embeddings by propagation over the user-item graph.
 
-    A user starts as the mean of the projected features of the items they have, and the last of the
-    layers is the result. Guo et al., "LGMRec", AAAI 2024, arXiv:2312.16400, section "Modality Graph
-    Embedding"; SRGFormer takes it over.
+    A user starts as the mean of the projected features of their items, and the last layer is the
+    result. Guo et al., "LGMRec", AAAI 2024, arXiv:2312.16400, section "Modality Graph Embedding";
+    SRGFormer takes it over.
+
+    Args:
+        dataset: training part.
+        n_layers: number of layers, >= 0.
     """
 
     def __init__(self, dataset: MultimodalDataset, n_layers: int) -> None:
