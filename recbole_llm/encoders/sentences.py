@@ -54,5 +54,5 @@ class SentenceEncoder:
         }
 
     def encode(self, batch: Sequence[str]) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Encode texts; returns (n, width) float32 and no failures."""
+        """Encode texts; return unit vectors (n, width), float32, and an empty dict of failures."""
         return unit_vectors(self._model, list(batch), len(batch), show_progress=False), {}

@@ -69,7 +69,17 @@ def encode_each_once(
 def unit_vectors(
     encoder: "SentenceTransformer", texts: list[str], batch_size: int, show_progress: bool
 ) -> NDArray[np.float32]:
-    """Encode texts as ``encode_texts`` does, with an encoder that is loaded already."""
+    """Encode texts as ``encode_texts`` does, with an encoder that is loaded already.
+
+    Args:
+        encoder: result of ``load_encoder``.
+        texts: texts to encode.
+        batch_size: number of texts encoded at a time.
+        show_progress: whether a progress bar is shown.
+
+    Returns:
+        (n, d) float32, each row of length 1.
+    """
     vectors = encoder.encode(
         texts,
         batch_size=batch_size,

@@ -73,10 +73,15 @@ class BM3(DotProductRecommender):
         return loss
 
     def target(self, hidden: Tensor) -> Tensor:
-        """Return the view to predict: dropped out, and without gradient."""
+        """Return the view (B, d) to predict: after dropout, and without gradient."""
         return self.dropout(hidden.detach())
 
 
 def distance(online: Tensor, target: Tensor) -> Tensor:
-    """Return 1 minus the mean cosine of the rows (B, d); the paper's C has it without the 1."""
+    """Return 1 minus the mean cosine of the rows (B, d); the paper's C has it without the 1.
+
+    Args:
+        online: (B, d) predictions.
+        target: (B, d) views to predict, row by row.
+    """
     return 1.0 - F.cosine_similarity(online, target, dim=-1).mean()

@@ -63,9 +63,12 @@ class LearnedHyperedges(nn.Module):
 
 
 def learned_hyperedges(config: Config, features: FrozenFeatures) -> nn.ModuleDict:
-    """Return each modality's ``LearnedHyperedges``.
+    """Return each modality's ``LearnedHyperedges``, by name.
 
-    Config keys: ``n_hyperedges``, ``n_hyper_layers``, ``temperature``, ``hyper_dropout``.
+    Args:
+        config: settings, of which ``n_hyperedges`` (K), ``n_hyper_layers`` (L), ``temperature`` and
+            ``hyper_dropout`` are read.
+        features: frozen features (I, F_m) of the modalities.
     """
     keys = ("n_hyperedges", "n_hyper_layers", "temperature", "hyper_dropout")
     sizes = [config[key] for key in keys]

@@ -43,7 +43,7 @@ class FrozenFeatures(nn.Module):
         return ((name, self[name]) for name in self.names)
 
     def linear(self, width: int, bias: bool = True) -> nn.ModuleDict:
-        """Return a new linear map F_m -> ``width`` for each modality."""
+        """Return a new linear map F_m -> ``width``, with or without bias, for each modality."""
         maps = {name: nn.Linear(x.size(1), width, bias=bias) for name, x in self.items()}
         return nn.ModuleDict(maps)
 
@@ -99,7 +99,17 @@ def item_graph_operator(
 def item_graph_operators(
     config: Config, dataset: MultimodalDataset, features: FrozenFeatures, *, weighted: bool
 ) -> nn.ModuleDict:
-    """Return each modality's ``item_graph_operator``, by name."""
+    """Return each modality's ``item_graph_operator`` (I, I), by name.
+
+    Args:
+        config: settings, of which ``item_graph_operator`` names the five that are read.
+        dataset: training part.
+        features: frozen features (I, F_m) of the modalities.
+        weighted: whether edges weigh their cosine; without effect on the refined graph.
+
+    Raises:
+        ValueError: a number of neighbours is out of range, or a feature is NaN or infinite.
+    """
     return nn.ModuleDict(
         {
             name: item_graph_operator(config, dataset, feature, weighted=weighted)

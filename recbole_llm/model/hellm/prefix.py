@@ -122,7 +122,7 @@ def _mlp(n_in: int, n_hidden: int, n_out: int, dropout: float) -> nn.Sequential:
 
 @torch.no_grad()
 def input_scales(model: nn.Module) -> Tensor:
-    """Return the weights of each layer's own input norm, (L, h) float32; ones where it has none.
+    """Return the weights of each layer's own input norm, (L, h) float32; ones if it has no norm.
 
     They are small in the first layers (SmolLM2: root mean square 0.04, then 0.17): prefix states of
     unit size gave values 25 and 7 times as large as a word's there, and drowned the words.

@@ -74,7 +74,12 @@ class HeLLMPretrain(DotProductRecommender):
         return user_h, item_h
 
     def fuse(self, user_h: Tensor | None, item_h: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the fused user (U, d) and item (I, d) embeddings e~ (eq. 6)."""
+        """Return the fused user (U, d) and item (I, d) embeddings e~ (eq. 6).
+
+        Args:
+            user_h: (U, d) user-level embeddings; None leaves them out.
+            item_h: (I, d) item-level embeddings; None leaves them out.
+        """
         hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
         out = propagate_mean(self.norm_adj, hidden, self.n_layers)
         user_emb, item_emb = out[: self.n_users], out[self.n_users :]
