@@ -1,7 +1,9 @@
 """Reductions over segments: rows of an edge array that share a target index.
 
 E: rows, S: segments. ``torch_scatter`` is used where it is installed (the extra ``scatter``);
-otherwise native torch gives the same results.
+otherwise native torch gives the same results, up to rounding. On a CPU the extra is not worth
+installing: at 0.1 to 3 million edges native torch took 0.75 to 1.0 times torch-scatter's seconds
+(benchmarks/speed, section "Segments"). On a GPU nothing was measured.
 """
 
 from functools import cache
