@@ -35,7 +35,9 @@ from common import (
 )
 from torch import Tensor
 
-from recbole_llm.graph import bipartite_norm_adj, i2i_hypergraph, knn_graph, u2u_hypergraph
+from recbole_llm.graph.adjacency import bipartite_norm_adj
+from recbole_llm.graph.hypergraph import i2i_hypergraph, u2u_hypergraph
+from recbole_llm.graph.knn import knn_graph
 
 GRAPHS = ("bipartite", "U2U", "I2I")
 DIMS = (384, 64)  # widths of the generated modalities

@@ -15,7 +15,8 @@ from common import (
 from scipy.sparse import coo_matrix
 from torch import Tensor
 
-from recbole_llm.graph import bipartite_norm_adj, spmm
+from recbole_llm.graph.adjacency import bipartite_norm_adj
+from recbole_llm.graph.sparse import spmm
 
 DIM = 64
 

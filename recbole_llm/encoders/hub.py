@@ -1,4 +1,4 @@
-"""Hugging Face ids: their files on this machine, fetched only where they are not there yet."""
+"""Hugging Face ids: their files on this machine, downloaded only if they are missing."""
 
 import logging
 from collections.abc import Iterator
@@ -6,28 +6,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-# The same weights for other frameworks, which a repository often holds beside those for PyTorch.
+# The same weights for other frameworks, which a repository often holds next to those for PyTorch.
 _NOT_FOR_TORCH = (
     "*.h5 *.msgpack *.onnx *.onnx_data *.ot *.tflite *.gguf onnx/* openvino/* coreml/*".split()
 )
 
 
 class Snapshot(NamedTuple):
-    """A repository's files at one commit."""
+    """A repository's files at one commit.
+
+    Attributes:
+        folder: folder that holds the files.
+        commit: name of the commit, 40 hexadecimal digits.
+    """
 
     folder: Path
     commit: str
 
 
 def find_snapshot(name: str, revision: str | None = None) -> Snapshot:
-    """Return the local copy of a Hugging Face repository, downloading it if there is none.
+    """Return the local copy of a Hugging Face repository; download it if there is none.
 
     Args:
-        name: such as ``openai/clip-vit-base-patch32``.
+        name: id of the repository, such as ``openai/clip-vit-base-patch32``.
         revision: branch, tag or commit; None is the main branch as it was when it was downloaded.
 
     Raises:
-        FileNotFoundError: it is not on this machine and could not be downloaded.
+        FileNotFoundError: the repository is not on this machine and could not be downloaded.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -39,13 +44,13 @@ def find_snapshot(name: str, revision: str | None = None) -> Snapshot:
         try:
             folder = snapshot_download(name, revision=revision, ignore_patterns=_NOT_FOR_TORCH)
         except (OSError, ValueError, HfHubHTTPError) as error:
-            at = f" (revision {revision})" if revision else ""
+            version = f" (revision {revision})" if revision else ""
             raise FileNotFoundError(
-                f"{name!r}{at} is not in the local Hugging Face cache, and could not be "
+                f"{name!r}{version} is not in the local Hugging Face cache, and could not be "
                 f"downloaded: {error}"
             ) from error
     except HFValidationError as error:
-        raise FileNotFoundError(f"{name!r} is no Hugging Face id: {error}") from error
+        raise FileNotFoundError(f"{name!r} is not a Hugging Face id: {error}") from error
     return Snapshot(Path(folder), Path(folder).name)
 
 

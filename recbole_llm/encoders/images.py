@@ -17,26 +17,29 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
 
 
 class BadImageError(ValueError):
-    """What is there is not a readable image; the text is the reason alone."""
+    """The data is not a readable image; the message is the reason alone."""
 
 
 def find_images(folder: Path, tokens: Iterable[str]) -> dict[str, Path]:
     """Return the file ``<item token>.jpg`` (or another suffix) of each item that has one.
 
     Args:
-        folder: which must exist.
-        tokens: whose order is kept.
+        folder: existing folder of image files.
+        tokens: item tokens, in the order of the result.
     """
     found = {p.stem: p for p in sorted(folder.iterdir()) if p.suffix.lower() in IMAGE_SUFFIXES}
     return {token: found[token] for token in tokens if token in found}
 
 
 def read_image(data: bytes) -> "Image":
-    """Decode an image, first frame, on white where it is transparent.
+    """Decode an image, first frame, as RGB, on white where it is transparent.
+
+    Args:
+        data: content of an image file.
 
     Raises:
-        BadImageError: it is no image, truncated, broken, or has more pixels than Pillow's limit
-            for decompression bombs.
+        BadImageError: the data is not an image, is truncated or broken, or has more pixels than
+            Pillow's limit for decompression bombs.
     """
     from PIL import Image, ImageOps
 
@@ -57,10 +60,14 @@ def read_image(data: bytes) -> "Image":
 
 
 def open_image(data: bytes) -> "Image":
-    """Read an image's header; its pixels are decoded when they are asked for.
+    """Read an image's header; its pixels are decoded when they are used.
+
+    Args:
+        data: content of an image file.
 
     Raises:
-        BadImageError: the bytes are no image of ``FORMATS``, or it has too many pixels.
+        BadImageError: the data is not an image of ``FORMATS``, or has more pixels than Pillow's
+            limit for decompression bombs.
     """
     from PIL import Image
 

@@ -20,10 +20,14 @@ class SentenceEncoder:
     Args:
         name: alias, local folder or Hugging Face id.
         revision: branch, tag or commit of an id.
-        device: where it computes.
+        device: device that computes.
+
+    Attributes:
+        width: width of a vector.
 
     Raises:
-        ImportError, FileNotFoundError: as ``load_encoder``.
+        ImportError: the package of an alias, or sentence-transformers, is not installed.
+        FileNotFoundError: the encoder does not exist.
     """
 
     def __init__(self, name: str, revision: str | None, device: torch.device) -> None:
@@ -36,7 +40,7 @@ class SentenceEncoder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the vectors depend on, as JSON values."""
+        """The settings that the vectors depend on, as JSON values."""
         poolings = [getattr(module, "pooling_mode", None) for module in self._model]
         prompt = self._model.prompts.get(self._model.default_prompt_name or "")
         return {
@@ -50,5 +54,5 @@ class SentenceEncoder:
         }
 
     def encode(self, batch: Sequence[str]) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Encode texts; returns (n, width) float32 and no failures."""
+        """Encode texts; return unit vectors (n, width), float32, and an empty dict of failures."""
         return unit_vectors(self._model, list(batch), len(batch), show_progress=False), {}

@@ -26,17 +26,17 @@ def encode_texts(
     """Encode texts into unit vectors.
 
     Args:
-        texts: at least one.
-        encoder: ``all-minilm-l6-v2``, a local folder, or a Hugging Face id.
-        batch_size: texts encoded at a time.
-        show_progress: show a progress bar.
+        texts: texts to encode, at least one.
+        encoder: alias ``all-minilm-l6-v2``, a local folder, or a Hugging Face id.
+        batch_size: number of texts encoded at a time.
+        show_progress: whether a progress bar is shown.
 
     Returns:
         (n, d) float32, each row of length 1.
 
     Raises:
         ImportError: the package of an alias, or sentence-transformers, is not installed.
-        FileNotFoundError: there is no such encoder.
+        FileNotFoundError: the encoder does not exist.
         ValueError: ``texts`` is empty.
     """
     if not texts:
@@ -69,7 +69,17 @@ def encode_each_once(
 def unit_vectors(
     encoder: "SentenceTransformer", texts: list[str], batch_size: int, show_progress: bool
 ) -> NDArray[np.float32]:
-    """Return what ``encode_texts`` does, of an encoder that is loaded already."""
+    """Encode texts as ``encode_texts`` does, with an encoder that is loaded already.
+
+    Args:
+        encoder: result of ``load_encoder``.
+        texts: texts to encode.
+        batch_size: number of texts encoded at a time.
+        show_progress: whether a progress bar is shown.
+
+    Returns:
+        (n, d) float32, each row of length 1.
+    """
     vectors = encoder.encode(
         texts,
         batch_size=batch_size,
@@ -81,10 +91,13 @@ def unit_vectors(
 
 
 def encoder_version(encoder: str) -> str:
-    """Return what changes when the encoder does: for cache keys and run records.
+    """Return a text that changes when the encoder does, for cache keys and run records.
 
     An alias gives its package's version, a local folder a sha256 over all its files (weights too:
     fine-tuned ones have the size of the old ones), any other name itself.
+
+    Raises:
+        ImportError: the package of an alias is not installed.
     """
     if encoder in ALIASES:
         _alias_folder(encoder)  # a missing package is reported with the way to install it
@@ -115,13 +128,13 @@ def load_encoder(
     """Load a sentence encoder.
 
     Args:
-        encoder: ``all-minilm-l6-v2``, a local folder, or a Hugging Face id.
+        encoder: alias ``all-minilm-l6-v2``, a local folder, or a Hugging Face id.
         revision: branch, tag or commit of an id.
-        device: such as ``cuda``; None: sentence-transformers' choice.
+        device: device that computes, such as ``cuda``; None is sentence-transformers' choice.
 
     Raises:
         ImportError: the package of an alias, or sentence-transformers, is not installed.
-        FileNotFoundError: there is no such encoder.
+        FileNotFoundError: the encoder does not exist.
     """
     from sentence_transformers import SentenceTransformer
 

@@ -23,26 +23,29 @@ _CLASS_TOKEN = re.compile(r"(?:^|[._])(?:cls_token|class_token|class_embedding)$
 class ImageEncoder:
     """A frozen vision model with its image processor, in float32.
 
-    ``pooling`` says what an image's vector is:
+    ``pooling`` decides what an image's vector is:
 
-    - ``projected``: what ``get_image_features`` gives, the image in the space shared with text
+    - ``projected``: output of ``get_image_features``, the image in the space shared with text
       (CLIP, SigLIP);
     - ``pooler``: the vision model's pooled output (ViT, DINOv2, ResNet);
     - ``cls``: the class token of the last hidden state;
     - ``mean``: the mean of the last hidden state over all its positions;
     - ``auto``: the first of these that the model has. A pooler whose weights are not in the
-      checkpoint (DINO's and MAE's ViT) does not count: it would be random.
+      checkpoint (DINO's and MAE's ViT) would be random, and is left out.
 
     Args:
         name: local folder or Hugging Face id.
         revision: branch, tag or commit of an id.
-        pooling: see above.
-        device: where the model computes.
+        pooling: name of a pooling in the list above.
+        device: device that computes.
+
+    Attributes:
+        width: width of a vector.
 
     Raises:
-        FileNotFoundError: there is no such model.
-        OSError: it cannot be loaded as a vision model, or lacks weights.
-        ValueError: it has no such pooling, or encodes the same image differently each time.
+        FileNotFoundError: the model does not exist.
+        OSError: the model cannot be loaded as a vision model, or lacks weights.
+        ValueError: the model has no such pooling, or encodes the same image differently each time.
     """
 
     def __init__(self, name: str, revision: str | None, pooling: str, device: torch.device) -> None:
@@ -66,7 +69,7 @@ class ImageEncoder:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the vectors depend on, as JSON values."""
+        """The settings that the vectors depend on, as JSON values."""
         return {
             "encoder": self.name,
             "version": self.version,
@@ -80,9 +83,12 @@ class ImageEncoder:
     def encode(self, batch: Sequence[Path]) -> tuple[NDArray[np.float32], dict[int, str]]:
         """Encode image files.
 
+        Args:
+            batch: paths of image files.
+
         Returns:
             vectors: (n, width) float32 of the files that can be read, in order.
-            failed: reasons of the others by position in the batch.
+            failed: reasons of the others by index in the batch.
 
         Raises:
             ValueError: the image processor makes inputs of different shapes in one batch.
@@ -103,7 +109,7 @@ class ImageEncoder:
         return self._forward(joined).cpu().numpy(), failed
 
     def _prepare(self, path: Path) -> dict[str, Tensor] | str:
-        """Return the model's inputs for an image, or why there are none."""
+        """Return the model's inputs for an image, or the reason why it has none."""
         try:
             return self._process(read_image(path.read_bytes()))
         except BadImageError as error:
@@ -137,13 +143,13 @@ class ImageEncoder:
         with torch.inference_mode():
             output = self._tower(**self._sample)
         names = [name for name, _ in self._tower.named_parameters()]
-        there = {
+        is_available = {
             "projected": hasattr(self._model, "get_image_features"),
             "pooler": has_pooler and getattr(output, "pooler_output", None) is not None,
             "cls": any(map(_CLASS_TOKEN.search, names)),
             "mean": getattr(output, "last_hidden_state", None) is not None,
         }
-        choices = [name for name, is_there in there.items() if is_there]
+        choices = [name for name, available in is_available.items() if available]
         if not choices or pooling not in ("auto", *choices):
             raise ValueError(
                 f"image encoder {self.name!r} (a {self._model.config.model_type!r} model) has no "
@@ -162,7 +168,7 @@ def _pool(output: Any, pooling: str) -> Tensor:
 
 
 def _find(name: str, revision: str | None) -> tuple[Path, str]:
-    """Return the model's folder and what changes when the model does."""
+    """Return the model's folder, and a text that changes when the model does."""
     folder = Path(name)
     if folder.is_dir():
         return folder, encoder_version(name)

@@ -51,7 +51,8 @@ def norm_interactions(user: Array, item: Array, n_users: int, n_items: int) -> T
         (U, I) float32 sparse CSR.
 
     Raises:
-        ValueError: as ``bipartite_norm_adj``.
+        ValueError: ``user`` and ``item`` differ in length or hold ids out of range (``row`` in the
+            message is ``user``, ``col`` is ``item``).
     """
     matrix = csr_matrix(user, item, None, (n_users, n_items))
     user_degree = matrix.crow_indices().diff()  # (U,)
@@ -69,8 +70,8 @@ def row_norm_matrix(row: Array, col: Array, n_rows: int, n_cols: int) -> Tensor:
     Args:
         row: (E,) row ids; a repeated pair counts once.
         col: (E,) column ids.
-        n_rows: R.
-        n_cols: C.
+        n_rows: number R of rows.
+        n_cols: number C of columns.
 
     Returns:
         (R, C) float32 sparse CSR.
@@ -90,9 +91,9 @@ def knn_norm_adj(graph: KnnGraph, n_nodes: int, *, weighted: bool) -> Tensor:
     S is not symmetric: an item need not be among its neighbours' neighbours.
 
     Args:
-        graph: as ``knn_graph`` returns it.
-        n_nodes: V, padding id 0 included.
-        weighted: take the similarities, negative ones as 0; otherwise every edge weighs 1.
+        graph: neighbour graph, such as ``knn_graph`` returns.
+        n_nodes: number V of nodes, padding id 0 included.
+        weighted: whether edges weigh their similarity, a negative one 0; otherwise each weighs 1.
 
     Returns:
         (V, V) float32 sparse CSR. Rows without neighbours are empty.
@@ -106,13 +107,16 @@ def symmetric_norm(source: Tensor, target: Tensor, weight: Tensor, n_nodes: int)
     """Build D^-1/2 S D^-1/2 of a weighted graph S, with D the row sums of S.
 
     Args:
-        source: (E,) int64 rows; edges given more than once add up.
-        target: (E,) int64 columns.
+        source: (E,) int64 row ids; edges given more than once add up.
+        target: (E,) int64 column ids.
         weight: (E,) float32 >= 0.
-        n_nodes: V.
+        n_nodes: number V of nodes.
 
     Returns:
-        (V, V) float32 sparse CSR.
+        (V, V) float32 sparse CSR. Rows without edges are empty.
+
+    Raises:
+        ValueError: the arrays differ in length or hold ids out of range.
     """
     degree = segment_sum(weight, source, n_nodes)  # (V,)
     scale = degree.rsqrt().masked_fill(degree == 0, 0.0)  # (V,)

@@ -25,8 +25,8 @@ class Hypergraph(nn.Module):
 
     Args:
         incidence: (V, M) binary sparse CSR.
-        symmetric: normalise to D^-1/2 S D^-1/2; otherwise to D^-1 S.
-        keep_diagonal: leave the diagonal of S as it is; otherwise zero it.
+        symmetric: whether S is normalised to D^-1/2 S D^-1/2; otherwise to D^-1 S.
+        keep_diagonal: whether S keeps its diagonal; otherwise the diagonal is zeroed.
     """
 
     incidence: Tensor  # sparse (V, M)
@@ -69,7 +69,7 @@ class Hypergraph(nn.Module):
 
 
 def u2u_hypergraph(user: Array, item: Array, n_users: int, n_items: int) -> Hypergraph:
-    """Build the user hypergraph (eq. 1-2): users are nodes, every item joins the users it has.
+    """Build the user hypergraph (eq. 1-2): an item is a hyperedge that joins its users.
 
     S = A A^T counts the items two users share; its diagonal is zeroed and its rows are normalised
     to sum 1, D^-1 S. The row of a user who shares no item with another is empty.
@@ -81,7 +81,7 @@ def u2u_hypergraph(user: Array, item: Array, n_users: int, n_items: int) -> Hype
         n_items: I, padding id 0 included.
 
     Returns:
-        A module mapping (U, d) to (U, d).
+        Module that maps (U, d) to (U, d).
 
     Raises:
         ValueError: ``user`` and ``item`` differ in length or hold ids out of range (``row`` in the
@@ -104,7 +104,7 @@ def i2i_hypergraph(knn_edges: Sequence[Tensor], n_items: int) -> Hypergraph:
         n_items: I, padding id 0 included.
 
     Returns:
-        A module mapping (I, d) to (I, d).
+        Module that maps (I, d) to (I, d).
 
     Raises:
         ValueError: no edge list is given, or one has another shape or ids out of range.

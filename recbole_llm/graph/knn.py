@@ -30,13 +30,13 @@ def knn_graph(
 
     Time O(V^2 F), memory O(block * (V + F) + V * k) above the features, and at most 128 MiB for a
     normalised copy of small ones. Ties go to the lower index. Row 0 is padding: like a zero row it
-    has no neighbours and is nobody's neighbour.
+    has no neighbours and is the neighbour of no row.
 
     Args:
         feature: (V, F) floating point, float16 and float32 alike; computed in float32.
         k: neighbours per row, 1 <= k < V. A row has fewer if fewer rows qualify.
         block: rows compared at a time.
-        include_self: count a row among its own k neighbours, always as the first.
+        include_self: whether a row counts among its own k neighbours, as the first of them.
 
     Returns:
         edge_index (2, E) int64 with E <= V * k, and similarity (E,) float32.
@@ -96,11 +96,11 @@ def _row_norm(feature: Tensor, block: int) -> Tensor:
     norm = torch.cat(
         [torch.linalg.vector_norm(b, dim=1, dtype=torch.float64) for b in feature.split(block)]
     )
-    bad = (~norm.isfinite()).nonzero()
-    if len(bad):
+    bad_row = (~norm.isfinite()).nonzero()
+    if len(bad_row):
         raise ValueError(
-            f"feature must be finite, got NaN or infinity first in row {int(bad[0])} "
-            f"({len(bad)} of {len(norm)} rows); clean the features, or zero rows without any."
+            f"feature must be finite, got NaN or infinity first in row {int(bad_row[0])} "
+            f"({len(bad_row)} of {len(norm)} rows); clean the features, or zero rows without any."
         )
     return norm.float()
 

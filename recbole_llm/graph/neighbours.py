@@ -1,4 +1,4 @@
-"""Each node's neighbours, some of which are drawn: the first, or at random."""
+"""The neighbours of each node, and the drawing of some: the first, or random ones."""
 
 from typing import Self
 
@@ -11,18 +11,21 @@ from torch import Tensor, nn
 def edge_priority(row_key: NDArray[np.integer], col_key: NDArray[np.integer]) -> NDArray[np.uint64]:
     """Mix two keys of each edge into a number that looks random and is always the same.
 
-    Taking the neighbours of lowest priority is then a fair sample that follows from the keys alone,
-    not from how nodes are numbered nor in which order edges come (splitmix64; Steele et al., "Fast
+    The neighbours of lowest priority are then a fair sample that depends on the keys alone, and so
+    neither on the nodes' numbers nor on the order of the edges (splitmix64; Steele et al., "Fast
     splittable pseudorandom number generators", OOPSLA 2014).
 
     Args:
-        row_key: (E,) >= 0, the key of each edge's row node, such as a checksum of its name.
-        col_key: (E,) >= 0.
+        row_key: (E,) integers >= 0, keys of the edges' row nodes, such as checksums of their names.
+        col_key: (E,) integers >= 0, keys of the edges' column nodes.
+
+    Returns:
+        (E,) uint64 priorities.
     """
     mixed = row_key.astype(np.uint64)
     for key in (np.zeros_like(mixed), col_key.astype(np.uint64)):
         mixed = mixed ^ key
-        mixed = mixed + np.uint64(0x9E3779B97F4A7C15)  # wraps around, as meant
+        mixed = mixed + np.uint64(0x9E3779B97F4A7C15)  # wraps around, as intended
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed = mixed ^ (mixed >> np.uint64(31))
@@ -35,12 +38,12 @@ class NeighbourTable(nn.Module):
     Args:
         row: (E,) node ids in 0..R - 1; an edge given twice counts once.
         col: (E,) neighbour ids >= 1 (0 is padding).
-        priority: (E,) of each edge, ascending order within a row.
-        n_rows: R.
+        priority: (E,) uint64 keys that a row's neighbours are sorted by, ascending.
+        n_rows: number R of nodes.
     """
 
     indptr: Tensor  # (R + 1,) int64
-    neighbour: Tensor  # (E,) int64, or a single 0 where there is no edge at all
+    neighbour: Tensor  # (E,) int64, or a single 0 without any edge
 
     def __init__(
         self,
@@ -70,24 +73,33 @@ class NeighbourTable(nn.Module):
         n_rows: int,
         n_cols: int,
     ) -> tuple[Self, Self]:
-        """Return the table of the rows' neighbours and that of the columns'."""
+        """Return the table of the rows' neighbours and that of the columns'.
+
+        Args:
+            row: (E,) node ids in 1..n_rows - 1, as 0 is padding.
+            col: (E,) node ids in 1..n_cols - 1.
+            priority: (E,) uint64 keys that neighbours are sorted by, ascending, in both tables.
+            n_rows: number of row nodes, padding included.
+            n_cols: number of column nodes, padding included.
+        """
         return cls(row, col, priority, n_rows), cls(col, row, priority, n_cols)
 
     def draw(self, nodes: Tensor, n: int, *, exclude: Tensor, random: bool) -> Tensor:
-        """Draw up to ``n`` distinct neighbours of each node, all of them where it has no more.
+        """Draw ``n`` distinct neighbours of each node, or all of them if it has no more than ``n``.
 
-        At random means ``n`` in a row, round the end, from a random place of the node's row: each
-        neighbour is as likely as any other (the one behind an excluded one a little more), in O(n)
-        whatever the degree.
+        A random draw takes ``n`` consecutive neighbours from a random start, and continues at the
+        row's beginning behind its end: each neighbour is as likely as any other (the one behind an
+        excluded one a little more), in O(n) whatever the degree.
 
         Args:
-            nodes: (...) int64; padding 0 has no neighbours.
-            n: >= 1.
-            exclude: broadcast to ``nodes``; a neighbour that is not to be drawn, 0 for none.
-            random: from a random place, by torch's generator; else the first of the row.
+            nodes: (...) int64 node ids; padding 0 has no neighbours.
+            n: number of neighbours, >= 1.
+            exclude: ids that broadcast to ``nodes``, a neighbour that is never drawn; 0 for none.
+            random: whether the start is drawn by torch's generator; otherwise the row's first ``n``
+                are taken.
 
         Returns:
-            (..., n + 1) int64 neighbour ids; 0 where there is none.
+            (..., n + 1) int64 neighbour ids, at most ``n`` of a row; 0 fills the rest.
         """
         start = self.indptr[nodes].unsqueeze(-1)
         degree = self.indptr[nodes + 1].unsqueeze(-1) - start  # (..., 1)
@@ -95,8 +107,8 @@ class NeighbourTable(nn.Module):
         offset = torch.zeros_like(degree)
         if random:
             offset = (torch.rand(degree.shape, device=nodes.device) * degree).long()
-        place = start + (offset + column) % degree.clamp(min=1)  # (..., n + 1)
-        found = self.neighbour[place.clamp(max=len(self.neighbour) - 1)]
-        real = (column < degree) & (found != exclude.unsqueeze(-1))
+        position = start + (offset + column) % degree.clamp(min=1)  # (..., n + 1)
+        drawn = self.neighbour[position.clamp(max=len(self.neighbour) - 1)]
+        is_real = (column < degree) & (drawn != exclude.unsqueeze(-1))
         # One more than n was taken, in case the excluded one was among them.
-        return found.masked_fill(~real | (real.cumsum(-1) > n), 0)
+        return drawn.masked_fill(~is_real | (is_real.cumsum(-1) > n), 0)

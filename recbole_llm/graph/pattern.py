@@ -14,7 +14,7 @@ from recbole_llm.graph.sparse import Array, csr_matrix, transpose_csr
 
 
 class EdgePattern(nn.Module):
-    """The places where a sparse (R, C) matrix has entries, sorted by row, then by column.
+    """The positions of a sparse (R, C) matrix's entries, sorted by row, then by column.
 
     All buffers can be rebuilt and stay out of checkpoints. Time and memory of every method are
     linear in E.
@@ -29,7 +29,7 @@ class EdgePattern(nn.Module):
         col: (E,) int64 column of each edge.
 
     Raises:
-        ValueError: the arrays differ in length, are not integers, or leave ``shape``.
+        ValueError: the arrays differ in length, are not integers, or lie outside ``shape``.
     """
 
     row: Tensor
@@ -66,8 +66,8 @@ class EdgePattern(nn.Module):
         """Return <left[row], right[col]> of every edge, (E,); differentiable in both.
 
         Args:
-            left: (R, d).
-            right: (C, d).
+            left: (R, d) floating point.
+            right: (C, d) floating point.
         """
         with torch.autocast(left.device.type, enabled=False):
             return _EdgeDot.apply(self, _full(left), _full(right))
@@ -76,8 +76,8 @@ class EdgePattern(nn.Module):
         """Return the matrix with these values times ``dense``, (R, d); differentiable in both.
 
         Args:
-            value: (E,) in the pattern's order.
-            dense: (C, d).
+            value: (E,) floating point, in the pattern's order.
+            dense: (C, d) floating point.
         """
         with torch.autocast(dense.device.type, enabled=False):
             return _PatternMatmul.apply(self, _full(value), _full(dense))
@@ -129,8 +129,8 @@ def _full(tensor: Tensor) -> Tensor:
 
 
 def _sampled_dot(pattern: EdgePattern, left: Tensor, right: Tensor) -> Tensor:
-    places = pattern.matrix(left.new_zeros(len(pattern)))
-    return torch.sparse.sampled_addmm(places, left.contiguous(), right.T, beta=0.0).values()
+    entries = pattern.matrix(left.new_zeros(len(pattern)))
+    return torch.sparse.sampled_addmm(entries, left.contiguous(), right.T, beta=0.0).values()
 
 
 def _mm(matrix: Tensor, dense: Tensor) -> Tensor:

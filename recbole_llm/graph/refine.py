@@ -3,8 +3,8 @@
 Reference: Y. Dang et al., "MLLMRec: A Preference Reasoning Paradigm with Graph Refinement for
 Multimodal Recommendation" (equation numbers below).
 Ambiguity: eq. 8 and 9 would make every item its own best neighbour, with a coefficient of 1. As in
-the authors' code it is left out; other items with the very same audience, which that code drops
-too, stay, as eq. 9 says. Eq. 7 keeps an item's similarity to itself, here as there.
+the authors' code the item itself is left out; other items with the very same audience, which that
+code drops too, stay, as eq. 9 says. Eq. 7 keeps an item's similarity to itself, and so does theirs.
 """
 
 import numpy as np
@@ -18,12 +18,15 @@ from recbole_llm.graph.sparse import Array
 
 
 def semantic_graph(feature: Tensor, k: int, threshold: float | None) -> KnnGraph:
-    """Return each item's ``k`` nearest, itself among them, that are near enough (eq. 6, 7).
+    """Return each item's ``k`` nearest, itself included, above a threshold (eq. 6, 7).
 
     Args:
-        feature: (I, F), row 0 padding.
-        k: K_s.
-        threshold: alpha; edges of a smaller cosine are dropped. None keeps all.
+        feature: (I, F) floating point, row 0 padding.
+        k: number K_s of neighbours, 1 <= k < I.
+        threshold: cosine alpha below which edges are dropped; None keeps all.
+
+    Raises:
+        ValueError: ``k`` is out of range, or ``feature`` holds NaN or infinity.
     """
     graph = knn_graph(feature, k, include_self=True)
     if threshold is None:
@@ -45,8 +48,8 @@ def cooccurrence_graph(
         item: (E,) item ids.
         n_users: U, padding id 0 included.
         n_items: I, padding id 0 included.
-        k: K_c >= 1.
-        block: items at a time.
+        k: number K_c of neighbours, >= 1.
+        block: number of items compared at a time.
 
     Returns:
         edge_index (2, E') int64 sorted by source, and the coefficients in (0, 1] as similarity.
@@ -67,17 +70,18 @@ def cooccurrence_graph(
     for start in range(0, n_items, block):
         shared = (audience[start : start + block] @ by_user).tocoo()
         row, col = shared.row + start, shared.col
-        other = row != col
-        row, col, both = row[other], col[other], shared.data[other].astype(np.float64)
-        jaccard = both / (size[row] + size[col] - both)
+        is_other = row != col
+        row, col = row[is_other], col[is_other]
+        n_shared = shared.data[is_other].astype(np.float64)
+        jaccard = n_shared / (size[row] + size[col] - n_shared)
         order = np.lexsort((col, -jaccard, row))
         row, col, jaccard = row[order], col[order], jaccard[order]
-        # a row's edges lie together, best first: keep those less than k places from its start
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        best = place < k
-        source.append(row[best])
-        target.append(col[best])
-        value.append(jaccard[best])
+        # a row's edges are consecutive, the most similar first: the first k of each are kept
+        rank = np.arange(len(row)) - np.searchsorted(row, row)
+        is_kept = rank < k
+        source.append(row[is_kept])
+        target.append(col[is_kept])
+        value.append(jaccard[is_kept])
     edges = np.stack([np.concatenate(source), np.concatenate(target)]).astype(np.int64)
     similarity = torch.from_numpy(np.concatenate(value).astype(np.float32))
     return KnnGraph(torch.from_numpy(edges), similarity)

@@ -58,7 +58,7 @@ def csr_matrix(row: Array, col: Array, value: Array | None, shape: tuple[int, in
         (R, C) float32 sparse CSR, on the device of ``row``.
 
     Raises:
-        ValueError: the arrays differ in length, are not integers, or leave ``shape``.
+        ValueError: the arrays differ in length, are not integers, or lie outside ``shape``.
     """
     rows, cols = _index("row", row, shape[0]), _index("col", col, shape[1])
     if len(rows) != len(cols):
@@ -139,16 +139,16 @@ class _Spmm(torch.autograd.Function):
 
 @contextmanager
 def _beta_notice_off() -> Iterator[None]:
-    """Keep back the notice torch gives at a process's first CSR tensor; tests cover what we use."""
+    """Silence torch's notice at a process's first CSR tensor; tests cover the parts we use."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         yield
 
 
 def _compact(matrix: Tensor) -> Tensor:
-    """Return a CSR matrix with int32 indices, which MKL takes as they are, where they suffice.
+    """Return a CSR matrix with int32 indices, which MKL takes as they are, if they suffice.
 
-    It copies int64 ones at every product: a LightGCN step took 10 % longer.
+    MKL copies int64 indices at every product: a LightGCN step took 10 % longer.
     """
     if matrix._nnz() >= 2**31 or max(matrix.shape) >= 2**31:
         return _as_csr_tensor(matrix)

@@ -1,11 +1,10 @@
 """Load a language model as a frozen trunk without its language-model head.
 
-Decoders, and for models that ask for it encoder-decoders of the T5 family too.
+Decoders are accepted, and encoder-decoders of the T5 family by models that ask for them.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from recbole_llm.encoders.hub import quiet
+from recbole_llm.llm.decoder import decoder_layers
 from recbole_llm.llm.model_files import find_model
+from recbole_llm.registry import suggest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -65,25 +66,23 @@ def load_backbone(
     Args:
         llm_path: alias ``smollm2-135m``, a ``.gguf`` file, a folder or a Hugging Face id.
         revision: branch, tag or commit of a Hugging Face id.
-        num_layers: keep the first so many layers (of encoder and decoder each); None keeps all.
-        dtype: float32, bfloat16, float16, or auto (as stored).
-        load_in_4bit: NF4 weights by bitsandbytes, on the current CUDA device.
-        gradient_checkpointing: recompute each layer's activations in the backward pass: less
-            memory, about a third more time, the same numbers. Works with a graph prefix, which
-            transformers' own ``gradient_checkpointing_enable`` silently drops.
-        encoder_decoder: an encoder-decoder of the T5 family will do as well as a decoder.
-        cache_dir: where a converted GGUF file is kept.
+        num_layers: number of first layers to keep (of encoder and decoder each); None keeps all.
+        dtype: type of the weights: float32, bfloat16, float16, or auto (as stored).
+        load_in_4bit: whether weights are NF4 by bitsandbytes, on the current CUDA device.
+        gradient_checkpointing: whether each layer's activations are recomputed in the backward
+            pass: less memory, about a third more time, the same numbers. Works with a graph prefix,
+            which transformers' own ``gradient_checkpointing_enable`` silently drops.
+        encoder_decoder: whether encoder-decoders of the T5 family are accepted as well as decoders.
+        cache_dir: folder in which a converted GGUF file is kept.
 
     Raises:
-        ValueError: an option is out of range, the model is no decoder, or the GGUF file is
+        ValueError: an option is out of range, the model is not a decoder, or the GGUF file is
             damaged.
         OSError: nothing is found at ``llm_path``, or its files cannot be read.
         ImportError: the package of an alias, or bitsandbytes, is not installed.
     """
     if dtype not in (*DTYPES, "auto"):
-        near = difflib.get_close_matches(dtype, (*DTYPES, "auto", "fp32", "fp16", "bf16"), n=1)
-        long_name = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
-        hint = f" Did you mean {long_name.get(near[0], near[0])!r}?" if near else ""
+        hint = suggest(dtype.replace("fp", "float"), [*DTYPES, "auto"])
         raise ValueError(f"dtype must be float32, bfloat16, float16 or auto, got {dtype!r}.{hint}")
     if load_in_4bit:
         _check_4bit()
@@ -119,7 +118,15 @@ def load_backbone(
 
 
 def backbone_shape(config: PreTrainedConfig, path: str = "the model") -> BackboneShape:
-    """Read a decoder's widths from its config; ValueError names what is missing."""
+    """Read a decoder's widths from its config.
+
+    Args:
+        config: config of transformers.
+        path: ``llm_path`` of the model, for the error.
+
+    Raises:
+        ValueError: the config does not give a width (names those that are missing).
+    """
     n_heads = getattr(config, "num_attention_heads", None)
     hidden_size = getattr(config, "hidden_size", None)
     head_dim = getattr(config, "head_dim", None)
@@ -145,11 +152,15 @@ def checkpoint_layers(model: nn.Module) -> None:
     """Make each decoder layer recompute its activations in the backward pass, in place.
 
     transformers' own checkpointing sets ``past_key_values`` to None in training, because a cache
-    that grows would grow twice. The prefix cache does not grow (see ``prefix.py``), so running a
-    layer twice is safe and the prefix can stay.
-    """
-    from recbole_llm.llm.decoder import decoder_layers
+    that grows would grow twice. The cache of HeLLM's graph prefix does not grow, so running a layer
+    twice is safe and the prefix can stay.
 
+    Args:
+        model: decoder, plain or with adapters.
+
+    Raises:
+        ValueError: the model has no list of decoder layers.
+    """
     for layer in decoder_layers(model):
         layer.forward = partial(_checkpointed, layer.forward)
 

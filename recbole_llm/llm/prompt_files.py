@@ -1,4 +1,4 @@
-"""Prompt files: templates of ``properties/prompts`` by name, or files of the user's by path."""
+"""Prompt files: shipped templates of ``properties/prompts`` by name, or a user's files by path."""
 
 from pathlib import Path
 

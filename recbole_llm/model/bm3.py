@@ -1,7 +1,7 @@
 """BM3: bootstrapped multimodal learning without negative samples.
 
 Reference: X. Zhou et al., "Bootstrap Latent Representations for Multi-Modal Recommendation",
-WWW 2023, arXiv:2207.05969 (sections below).
+WWW 2023, arXiv:2207.05969 (section numbers below).
 Departs from the public code: item features are frozen, not trained. The L2 term is of the batch's
 rows, averaged over the batch.
 """
@@ -51,12 +51,12 @@ class BM3(DotProductRecommender):
         return out[: self.n_users], out[self.n_users :] + self.item_embedding.weight
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Return the predictor's user (U, d) and item (I, d) embeddings, which are ranked by."""
+        """Return the predictor's user (U, d) and item (I, d) embeddings, for the ranking."""
         user_emb, item_emb = self.backbone()
         return self.predictor(user_emb), self.predictor(item_emb)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return the reconstruction and alignment losses and L2, averaged over B (sec. 3.3)."""
+        """Return the reconstruction and alignment losses and L2, averaged over B (section 3.3)."""
         user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
         user_emb, item_emb = self.backbone()
         user_h, item_h = rows(user_emb, user), rows(item_emb, item)  # (B, d)
@@ -73,10 +73,15 @@ class BM3(DotProductRecommender):
         return loss
 
     def target(self, hidden: Tensor) -> Tensor:
-        """Return the view to predict: dropped out, and without gradient."""
+        """Return the view (B, d) to predict: after dropout, and without gradient."""
         return self.dropout(hidden.detach())
 
 
 def distance(online: Tensor, target: Tensor) -> Tensor:
-    """Return 1 minus the mean cosine of the rows (B, d); the paper's C has it without the 1."""
+    """Return 1 minus the mean cosine of the rows (B, d); the paper's C has it without the 1.
+
+    Args:
+        online: (B, d) predictions.
+        target: (B, d) views to predict, row by row.
+    """
     return 1.0 - F.cosine_similarity(online, target, dim=-1).mean()

@@ -1,7 +1,7 @@
-"""FREEDOM: a frozen item-item graph beside a user-item graph that is thinned every epoch.
+"""FREEDOM: a frozen item-item graph next to a user-item graph that is thinned every epoch.
 
 Reference: X. Zhou and Z. Shen, "A Tale of Two Graphs: Freezing and Denoising Graph Structures for
-Multimodal Recommendation", MM 2023, arXiv:2211.06924 (sections below).
+Multimodal Recommendation", MM 2023, arXiv:2211.06924 (section numbers below).
 Departs from the public code: item features are frozen, not trained. With more than two modalities
 the weights of their graphs add up to 1, as the paper's alpha and 1 - alpha do.
 """
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import bipartite_norm_adj, norm_interactions, sample_edges
+from recbole_llm.graph.adjacency import bipartite_norm_adj, norm_interactions
+from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator
+from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 
 
@@ -45,12 +46,7 @@ class FREEDOM(DotProductRecommender):
         self.project = self.features.linear(dim)
         self.apply(xavier_uniform_initialization)
         self.modality_weights = share_weights(config["modality_weights"], self.features.names)
-        self.item_graphs = nn.ModuleDict(
-            {
-                name: item_graph_operator(config, dataset, feature, weighted=False)
-                for name, feature in self.features.items()
-            }
-        )
+        self.item_graphs = item_graph_operators(config, dataset, self.features, weighted=False)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         edges = dataset.inter_matrix(form="coo")
         block = norm_interactions(edges.row, edges.col, self.n_users, self.n_items).to_sparse_coo()
@@ -95,19 +91,25 @@ class FREEDOM(DotProductRecommender):
         if not self.reg_weight:
             return loss
         # Only the batch's items are projected, each once.
-        item, place = torch.cat([pos, neg]).unique(return_inverse=True)
+        item, position = torch.cat([pos, neg]).unique(return_inverse=True)
         for name, feature in self.features.items():
-            pos_e, neg_e = rows(self.project[name](rows(feature, item)), place).chunk(2)  # (B, d)
+            projected = self.project[name](rows(feature, item))  # (distinct items, d)
+            pos_e, neg_e = rows(projected, position).chunk(2)  # (B, d)
             scores = (user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1)
             loss = loss + self.reg_weight * bpr_loss(*scores)
         return loss
 
 
 def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
-    """Return one weight a modality, adding up to 1; those not given share what is left equally.
+    """Return one weight a modality, adding up to 1; those not given share the rest equally.
+
+    Args:
+        given: weights >= 0 of some modalities, or of all, by name.
+        names: names of all modalities, in the order of the result.
 
     Raises:
-        ValueError: a weight is no number or negative, or those given leave no room.
+        ValueError: a weight is not a number or is negative, the given ones exceed 1 although others
+            are left, or all weights are 0.
     """
     wrong = [k for k, v in (given or {}).items() if not _is_number(v)]
     if wrong:

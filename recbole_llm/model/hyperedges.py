@@ -19,11 +19,11 @@ class LearnedHyperedges(nn.Module):
     AAAI 2024, arXiv:2312.16400, section "Global Hypergraph Embedding"; SRGFormer's local part.
 
     Args:
-        n_features: F.
-        n_hyperedges: K.
-        n_layers: L >= 1.
-        temperature: of the softmax, > 0.
-        dropout: of memberships, in [0, 1).
+        n_features: width F of the modality's features.
+        n_hyperedges: number K of hyperedges, >= 1.
+        n_layers: number L of layers, >= 1.
+        temperature: divisor of the softmax's logits, > 0.
+        dropout: rate at which memberships are dropped in training, in [0, 1).
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class LearnedHyperedges(nn.Module):
         """Return embeddings (N, d), users first, as memberships times the hyperedges' embeddings.
 
         Args:
-            feature: (I, F), row 0 zero.
-            interactions: R, binary (U, I).
-            item_emb: (I, d).
+            feature: (I, F) float32, row 0 zero.
+            interactions: product with R, binary (U, I).
+            item_emb: (I, d) float32.
         """
         item_logit = feature @ self.hyperedge  # (I, K)
         user_part = self._membership(interactions(item_logit))  # (U, K)
@@ -63,10 +63,27 @@ class LearnedHyperedges(nn.Module):
 
 
 def learned_hyperedges(config: Config, features: FrozenFeatures) -> nn.ModuleDict:
-    """Return each modality's ``LearnedHyperedges``.
+    """Return each modality's ``LearnedHyperedges``, by name.
 
-    Config keys: ``n_hyperedges``, ``n_hyper_layers``, ``temperature``, ``hyper_dropout``.
+    Args:
+        config: settings, of which ``n_hyperedges`` (K), ``n_hyper_layers`` (L), ``temperature`` and
+            ``hyper_dropout`` are read.
+        features: frozen features (I, F_m) of the modalities.
     """
     keys = ("n_hyperedges", "n_hyper_layers", "temperature", "hyper_dropout")
     sizes = [config[key] for key in keys]
     return nn.ModuleDict({n: LearnedHyperedges(x.size(1), *sizes) for n, x in features.items()})
+
+
+def hyperedge_views(
+    hyperedges: nn.ModuleDict, features: FrozenFeatures, interactions: Operator, item_emb: Tensor
+) -> list[Factored]:
+    """Return each modality's embeddings (N, d) through its hyperedges.
+
+    Args:
+        hyperedges: result of ``learned_hyperedges``.
+        features: frozen features (I, F_m) of the same modalities.
+        interactions: product with R, binary (U, I).
+        item_emb: (I, d) float32.
+    """
+    return [hyperedges[name](x, interactions, item_emb) for name, x in features.items()]

@@ -1,8 +1,8 @@
-"""LATTICE: item-item graphs learned from content, beside LightGCN.
+"""LATTICE: item-item graphs learned from content, next to LightGCN.
 
 Reference: J. Zhang et al., "Mining Latent Structures for Multimedia Recommendation", MM 2021,
-arXiv:2104.09036 (sections below). The collaborative part is LightGCN (the paper also tries MF and
-NGCF).
+arXiv:2104.09036 (section numbers below). The collaborative part is LightGCN (the paper also tries
+MF and NGCF).
 Ambiguity: the paper infers the neighbours of the projected features "dynamically" without saying
 how often. Here they are found anew every epoch, and their weights follow the projections at every
 step, with gradients. The authors' code does both once an epoch, so that only the epoch's first
@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import EdgePattern, knn_graph, segment_sum
+from recbole_llm.graph.knn import knn_graph
+from recbole_llm.graph.pattern import EdgePattern
+from recbole_llm.graph.segment import segment_sum
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.loss import bpr_loss, l2_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator
+from recbole_llm.model.loss import ranking_loss
+from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 
 
@@ -47,12 +49,7 @@ class LATTICE(DotProductRecommender):
         self.project = self.features.linear(dim)
         self.apply(xavier_uniform_initialization)
         self.importance = nn.Parameter(torch.zeros(len(self.features)))  # alpha_m before softmax
-        self.initial_graphs = nn.ModuleDict(
-            {
-                name: item_graph_operator(config, dataset, feature, weighted=True)
-                for name, feature in self.features.items()
-            }
-        )
+        self.initial_graphs = item_graph_operators(config, dataset, self.features, weighted=True)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self._patterns: dict[str, EdgePattern] | None = None
 
@@ -98,15 +95,14 @@ class LATTICE(DotProductRecommender):
             self.begin_epoch()
         user_emb, item_emb = self(self._patterns)
         user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
-        return loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
+        return ranking_loss(user_e, pos_e, neg_e, self.reg_weight)
 
 
 def learned_weights(pattern: EdgePattern, feature: Tensor) -> Tensor:
     """Return D^-1/2 S D^-1/2 at the pattern's edges, (E,), S the cosines without negative ones.
 
     Args:
-        pattern: edges among I items.
+        pattern: edges among I items, E of them.
         feature: (I, d) projected features; gradients flow to them.
     """
     unit = F.normalize(feature, dim=-1)

@@ -1,11 +1,13 @@
 """LGMRec: local graphs of behaviour and of each modality, and global hypergraphs.
 
 Reference: Z. Guo et al., "LGMRec: Local and Global Graph Learning for Multimodal Recommendation",
-AAAI 2024, arXiv:2312.16400 (sections below).
+AAAI 2024, arXiv:2312.16400 (the paper's modules are named at the lines).
 As in the authors' code, the contrastive loss is summed over the batch, so that their weights fit;
 the L2 term is of the batch's final embeddings. With more than two modalities every pair of them is
 contrasted; with one there is nothing to contrast.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +19,27 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.hyperedges import learned_hyperedges
-from recbole_llm.model.loss import Factored, bpr_loss, cross_modal_loss, l2_loss
+from recbole_llm.model.hyperedges import hyperedge_views, learned_hyperedges
+from recbole_llm.model.loss import Factored, cross_modal_loss, ranking_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, ModalityPropagation
 from recbole_llm.model.propagation import (
     interaction_operator,
     propagate_mean,
-    rows,
     training_adjacency,
+    triplet_rows,
 )
+
+
+class Views(NamedTuple):
+    """Embeddings of all nodes, users first.
+
+    Attributes:
+        final: (N, d) fusion of all embeddings, which items are ranked by.
+        hyper: one (N, d) embedding a modality, through its hyperedges, in factored form.
+    """
+
+    final: Tensor
+    hyper: list[Factored]
 
 
 class LGMRec(DotProductRecommender):
@@ -54,34 +68,33 @@ class LGMRec(DotProductRecommender):
         self.interactions = interaction_operator(dataset)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
 
-    def parts(self) -> tuple[Tensor, list[Factored]]:
-        """Return the final embeddings (N, d), and each modality's hypergraph embeddings."""
+    def views(self) -> Views:
+        """Return the fused embeddings of all nodes, and those that are contrasted."""
         hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
-        collaborative = propagate_mean(self.norm_adj, hidden, self.n_layers)
-        local: Tensor = collaborative
-        hyper: list[Factored] = []
+        # Local graph embedding: of behaviour, and of each modality
+        collaborative = propagate_mean(self.norm_adj, hidden, self.n_layers)  # (N, d)
+        final: Tensor = collaborative
         for name, feature in self.features.items():
-            modality = self.modality_part(self.project[name](feature), self.norm_adj)
-            local = local + F.normalize(modality, dim=-1)
-            item_emb = collaborative[self.n_users :]
-            hyper.append(self.hyperedges[name](feature, self.interactions, item_emb))
-        fused = torch.stack([view.dense() for view in hyper]).sum(dim=0)  # (N, d)
-        return local + self.global_weight * F.normalize(fused, dim=-1), hyper
+            modality = self.modality_part(self.project[name](feature), self.norm_adj)  # (N, d)
+            final = final + F.normalize(modality, dim=-1)
+        # Global hypergraph embedding, weighted by alpha
+        item_emb = collaborative[self.n_users :]  # (I, d)
+        hyper = hyperedge_views(self.hyperedges, self.features, self.interactions, item_emb)
+        total = torch.stack([view.dense() for view in hyper]).sum(dim=0)  # (N, d)
+        return Views(final + self.global_weight * F.normalize(total, dim=-1), hyper)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return user (U, d) and item (I, d) embeddings."""
-        out, _ = self.parts()
-        return out[: self.n_users], out[self.n_users :]
+        final = self.views().final
+        return final[: self.n_users], final[self.n_users :]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return BPR, the hypergraph contrast and L2."""
+        """Return BPR + lambda_1 times the hypergraph contrast + lambda_2 L2, a scalar."""
         user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        out, hyper = self.parts()
-        nodes = [user, pos + self.n_users, neg + self.n_users]
-        user_e, pos_e, neg_e = (rows(out, node) for node in nodes)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
-        loss = loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
+        views = self.views()
+        batch_rows = triplet_rows(views.final, self.n_users, user, pos, neg)
+        loss = ranking_loss(*batch_rows, self.reg_weight)
         if self.cl_weight:
-            contrast = cross_modal_loss(hyper, user, pos, self.n_users, self.temperature)
+            contrast = cross_modal_loss(views.hyper, user, pos, self.n_users, self.temperature)
             loss = loss + self.cl_weight * contrast
         return loss

@@ -23,9 +23,22 @@ def l2_loss(*rows: Tensor) -> Tensor:
     """Return half the squared norms of the rows a batch uses, divided by the batch size.
 
     Args:
-        rows: (B, d) each.
+        rows: tables (B, d) of the same B; the widths d may differ.
     """
     return sum((row.square().sum() for row in rows), torch.zeros(())) / (2 * rows[0].size(0))
+
+
+def ranking_loss(user_e: Tensor, pos_e: Tensor, neg_e: Tensor, reg_weight: float) -> Tensor:
+    """Return BPR of inner products plus L2 of the same rows, a scalar averaged over the batch.
+
+    Args:
+        user_e: (B, d) embeddings of users.
+        pos_e: (B, d) embeddings of observed items.
+        neg_e: (B, d) embeddings of unobserved items.
+        reg_weight: weight of ``l2_loss``, >= 0.
+    """
+    loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
+    return loss + reg_weight * l2_loss(user_e, pos_e, neg_e)
 
 
 def info_nce(anchor: Tensor, positive: Tensor, candidates: Tensor, temperature: float) -> Tensor:
@@ -149,15 +162,16 @@ def cross_modal_loss(
     """Return InfoNCE between each pair of modalities' views of the batch, summed over the batch.
 
     A user's view in the one modality is the anchor, the same user's in the other the positive, and
-    all users in the other are the candidates; likewise for items. Padding is no candidate. The form
-    of LGMRec's hypergraph contrast (arXiv:2312.16400) and of SRGFormer's two. Time O(B N k), with
-    k the width of a dense view and the rank of a factored one, whose cosines are the same numbers.
+    all users in the other are the candidates; likewise for items. Padding is left out. LGMRec's
+    hypergraph contrast (arXiv:2312.16400) and SRGFormer's two (arXiv:2511.00584) have this form.
+    Time O(B N k), with k the width of a dense view and the rank of a factored one, whose cosines
+    are the same numbers.
 
     Args:
-        views: of each modality, (N, d), users first; all dense or all factored.
-        user: (B,) user ids.
-        item: (B,) item ids.
-        n_users: U, padding included.
+        views: embeddings (N, d) by each modality, users first; all dense or all factored.
+        user: (B,) int64 user ids.
+        item: (B,) int64 item ids.
+        n_users: U, padding id 0 included.
         temperature: > 0.
     """
     total = user.new_zeros((), dtype=torch.float32)

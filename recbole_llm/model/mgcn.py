@@ -1,10 +1,12 @@
 """MGCN: content purified by behaviour, propagated in views of its own, and fused by preference.
 
 Reference: P. Yu et al., "Multi-View Graph Convolutional Network for Multimedia Recommendation",
-MM 2023, arXiv:2308.03588 (sections below).
+MM 2023, arXiv:2308.03588 (the paper's parts are named at the methods).
 Departs from the public code: item features are frozen, not trained. Of three or more modalities
 the shared part and every specific part are averaged, as the code does for two.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +17,34 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import norm_interactions
+from recbole_llm.graph.adjacency import norm_interactions
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operator
-from recbole_llm.model.propagation import Operator, propagate_mean, rows, training_adjacency
+from recbole_llm.model.loss import info_nce, ranking_loss
+from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
+from recbole_llm.model.propagation import (
+    Operator,
+    propagate_mean,
+    rows,
+    training_adjacency,
+    triplet_rows,
+)
+
+
+class Views(NamedTuple):
+    """Embeddings of all nodes, users first.
+
+    Attributes:
+        behaviour: (N, d) user-item view of the ids.
+        content: (N, d) item-item views of all modalities, fused.
+    """
+
+    behaviour: Tensor
+    content: Tensor
+
+    @property
+    def final(self) -> Tensor:
+        """The embeddings (N, d) that items are ranked by."""
+        return self.behaviour + self.content
 
 
 class MGCN(DotProductRecommender):
@@ -44,63 +69,81 @@ class MGCN(DotProductRecommender):
         self.project = self.features.linear(dim)
         self.purify = nn.ModuleDict({name: gate(dim) for name in self.features.names})
         self.prefer = nn.ModuleDict({name: gate(dim) for name in self.features.names})
-        # what is common to modalities: its attention is one network for all of them
+        # one network for all modalities: it weighs what is common to them
         self.attention = nn.Sequential(
             nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False)
         )
         self.apply(xavier_uniform_initialization)
-        self.item_graphs = nn.ModuleDict(
-            {
-                name: item_graph_operator(config, dataset, feature, weighted=True)
-                for name, feature in self.features.items()
-            }
-        )
+        self.item_graphs = item_graph_operators(config, dataset, self.features, weighted=True)
         edges = dataset.inter_matrix(form="coo")
         block = norm_interactions(edges.row, edges.col, self.n_users, self.n_items)
         self.user_items = Operator(block)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
 
-    def views(self) -> tuple[Tensor, Tensor]:
-        """Return the behaviour view and the fused content view, each (N, d)."""
+    def views(self) -> Views:
+        """Return the behaviour view and the fused content view of all nodes."""
         hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
-        behaviour = propagate_mean(self.norm_adj, hidden, self.n_layers)
-        contents = {}
-        for name, feature in self.features.items():
-            purified = self.purify[name](self.project[name](feature))  # (I, d) behaviour-guided
-            item_h = self.item_embedding.weight * purified
-            for _ in range(self.n_item_layers):
-                item_h = self.item_graphs[name](item_h)
-            contents[name] = torch.cat([self.user_items(item_h), item_h])  # (N, d)
+        behaviour = propagate_mean(self.norm_adj, hidden, self.n_layers)  # (N, d)
+        contents = {
+            name: self.modality_view(name, feature) for name, feature in self.features.items()
+        }
+        return Views(behaviour, self.fuse(behaviour, contents))
+
+    def modality_view(self, name: str, feature: Tensor) -> Tensor:
+        """Return one modality's item-item view of all nodes, (N, d).
+
+        The behaviour-guided purifier gates the items' id embeddings by content; users receive the
+        propagated embeddings of their items.
+
+        Args:
+            name: name of the modality.
+            feature: (I, F_m) frozen features.
+        """
+        purified = self.purify[name](self.project[name](feature))  # (I, d) in (0, 1)
+        item_h = self.item_embedding.weight * purified
+        for _ in range(self.n_item_layers):
+            item_h = self.item_graphs[name](item_h)
+        return torch.cat([self.user_items(item_h), item_h])
+
+    def fuse(self, behaviour: Tensor, contents: dict[str, Tensor]) -> Tensor:
+        """Return the mean of what modalities share and of what each has alone, (N, d).
+
+        The behaviour-aware fuser: attention over modalities gives the shared part, and preferences
+        read from behaviour gate each modality's own part.
+
+        Args:
+            behaviour: (N, d).
+            contents: (N, d) of each of the M modalities by name.
+        """
         stacked = torch.stack(list(contents.values()), dim=1)  # (N, M, d)
         weight = F.softmax(self.attention(stacked), dim=1)  # (N, M, 1)
         common = (weight * stacked).sum(dim=1)  # (N, d)
         fused = common
         for name, content in contents.items():
             fused = fused + self.prefer[name](behaviour) * (content - common)
-        return behaviour, fused / (len(contents) + 1)
+        return fused / (len(contents) + 1)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return user (U, d) and item (I, d) embeddings."""
-        behaviour, fused = self.views()
-        out = behaviour + fused
-        return out[: self.n_users], out[self.n_users :]
+        final = self.views().final
+        return final[: self.n_users], final[self.n_users :]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return BPR, L2, and the contrast between the two views within the batch."""
+        """Return BPR, L2, and lambda_C times the self-supervised auxiliary task, a scalar.
+
+        The auxiliary task contrasts the two views of the batch's users, and of its positive items.
+        """
         user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        behaviour, fused = self.views()
-        out = behaviour + fused
-        nodes = [user, pos + self.n_users, neg + self.n_users]
-        user_e, pos_e, neg_e = (rows(out, node) for node in nodes)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
-        loss = loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
-        for node in nodes[:2]:
-            candidates = rows(behaviour, node)  # (B, d)
-            contrast = info_nce(rows(fused, node), candidates, candidates, self.temperature)
+        views = self.views()
+        batch_rows = triplet_rows(views.final, self.n_users, user, pos, neg)
+        loss = ranking_loss(*batch_rows, self.reg_weight)
+        for node in (user, pos + self.n_users):
+            anchor, candidates = rows(views.content, node), rows(views.behaviour, node)  # (B, d)
+            contrast = info_nce(anchor, candidates, candidates, self.temperature)
             loss = loss + self.cl_weight * contrast
         return loss
 
 
 def gate(width: int) -> nn.Module:
-    """Return a gate (.., width) -> (.., width) with values in (0, 1)."""
+    """Return a gate (..., width) -> (..., width) with values in (0, 1)."""
     return nn.Sequential(nn.Linear(width, width), nn.Sigmoid())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import spmm
+from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, refined_item_adj
@@ -94,7 +94,16 @@ def side_by_side(features: FrozenFeatures) -> Tensor:
 
 
 def refined_graph(config: Config, dataset: MultimodalDataset, feature: Tensor) -> Tensor | None:
-    """Return the refined item-item graph (I, I) that the switches leave, or None (eq. 7 to 11)."""
+    """Return the refined item-item graph (I, I) that the switches leave, or None (eq. 7 to 11).
+
+    Args:
+        config: settings, of which the three of the graph and three switches are read.
+        dataset: training part.
+        feature: (I, F) item features E_I.
+
+    Raises:
+        ValueError: a number of neighbours is out of range, or ``feature`` holds NaN or infinity.
+    """
     k, alpha, k_c = (config[x] for x in ("semantic_k", "similarity_threshold", "cooccurrence_k"))
     threshold = alpha if config["use_denoising"] else None
     audience = k_c if config["use_enhancement"] else None
@@ -104,7 +113,13 @@ def refined_graph(config: Config, dataset: MultimodalDataset, feature: Tensor) -
 
 
 def propagate_sum(graph: Tensor | None, feature: Tensor, config: Config) -> Tensor:
-    """Return the sum of layers 0..L over the item-item graph, (I, F) (eq. 11, 12)."""
+    """Return the sum of layers 0..L over the item-item graph, (I, F) (eq. 11, 12).
+
+    Args:
+        graph: (I, I) sparse CSR; None leaves layer 0 alone.
+        feature: (I, F) item features E_I, layer 0.
+        config: settings, of which ``n_item_layers`` (L) is read.
+    """
     total = hidden = feature
     if graph is None:
         return total
@@ -126,6 +141,13 @@ def user_profiles(config: Config, dataset: MultimodalDataset, feature: Tensor) -
 
 
 def projection(n_features: int, hidden: int, dim: int, bias: bool = True) -> nn.Module:
-    """Return the MLP of eq. 14; ``bias`` is b_2."""
+    """Return the MLP of eq. 14.
+
+    Args:
+        n_features: width F of the input.
+        hidden: inner width d_1.
+        dim: width d of the output.
+        bias: whether the output layer has the bias b_2.
+    """
     output = nn.Linear(hidden, dim, bias=bias)
     return nn.Sequential(nn.Linear(n_features, hidden), nn.LeakyReLU(), output)

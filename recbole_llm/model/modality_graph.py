@@ -7,22 +7,22 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import (
-    cooccurrence_graph,
-    knn_graph,
-    knn_norm_adj,
-    refined_adj,
-    semantic_graph,
-    spmm,
-)
+from recbole_llm.graph.adjacency import knn_norm_adj
+from recbole_llm.graph.knn import knn_graph
+from recbole_llm.graph.refine import cooccurrence_graph, refined_adj, semantic_graph
+from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.propagation import Operator, user_mean_matrix
 
 
 class FrozenFeatures(nn.Module):
-    """Every modality's features (I, F_m) of a data set by name, float32, row 0 zero, not trained.
+    """The features (I, F_m) of a dataset's modalities by name, float32, row 0 zero, not trained.
+
+    Args:
+        model: name of the model, for the error.
+        dataset: dataset that names at least one modality.
 
     Raises:
-        ValueError: the data set names no modality.
+        ValueError: the dataset names no modality.
     """
 
     def __init__(self, model: str, dataset: MultimodalDataset) -> None:
@@ -43,7 +43,7 @@ class FrozenFeatures(nn.Module):
         return ((name, self[name]) for name in self.names)
 
     def linear(self, width: int, bias: bool = True) -> nn.ModuleDict:
-        """Return a new linear map F_m -> ``width`` for each modality."""
+        """Return a new linear map F_m -> ``width``, with or without bias, for each modality."""
         maps = {name: nn.Linear(x.size(1), width, bias=bias) for name, x in self.items()}
         return nn.ModuleDict(maps)
 
@@ -51,10 +51,15 @@ class FrozenFeatures(nn.Module):
 def modality_names(
     model: str, dataset: MultimodalDataset, otherwise: str = "choose a model without them"
 ) -> list[str]:
-    """Return the names of a data set's modalities, of which a model needs at least one.
+    """Return the names of a dataset's modalities, of which a model needs at least one.
+
+    Args:
+        model: name of the model, for the error.
+        dataset: dataset to ask.
+        otherwise: advice to users who cannot add a modality, for the error.
 
     Raises:
-        ValueError: it has none; ``otherwise`` is what can be done but to add one.
+        ValueError: the dataset names no modality.
     """
     if not dataset.modality_names:
         raise ValueError(
@@ -74,12 +79,43 @@ def item_graph_operator(
     code of LATTICE, FREEDOM and MGCN does; their papers do not say. With ``graph_refinement`` it is
     MLLMRec's refined graph instead: ``semantic_k`` nearest items of a cosine of at least
     ``similarity_threshold``, and ``cooccurrence_k`` items of the most similar training audience.
+
+    Args:
+        config: settings, of which the five keys named here are read.
+        dataset: training part.
+        feature: (I, F_m) float32, row 0 padding.
+        weighted: whether edges weigh their cosine; without effect on the refined graph.
+
+    Raises:
+        ValueError: a number of neighbours is out of range, or ``feature`` holds NaN or infinity.
     """
     refinement = [config[key] for key in ("semantic_k", "similarity_threshold", "cooccurrence_k")]
     if not config["graph_refinement"]:
         graph = knn_graph(feature, config["knn_k"], include_self=True)
         return Operator(knn_norm_adj(graph, len(feature), weighted=weighted))
     return Operator(refined_item_adj(dataset, feature, *refinement))
+
+
+def item_graph_operators(
+    config: Config, dataset: MultimodalDataset, features: FrozenFeatures, *, weighted: bool
+) -> nn.ModuleDict:
+    """Return each modality's ``item_graph_operator`` (I, I), by name.
+
+    Args:
+        config: settings, of which ``item_graph_operator`` names the five that are read.
+        dataset: training part.
+        features: frozen features (I, F_m) of the modalities.
+        weighted: whether edges weigh their cosine; without effect on the refined graph.
+
+    Raises:
+        ValueError: a number of neighbours is out of range, or a feature is NaN or infinite.
+    """
+    return nn.ModuleDict(
+        {
+            name: item_graph_operator(config, dataset, feature, weighted=weighted)
+            for name, feature in features.items()
+        }
+    )
 
 
 def refined_item_adj(
@@ -89,9 +125,17 @@ def refined_item_adj(
     threshold: float | None,
     cooccurrence_k: int | None,
 ) -> Tensor:
-    """Return MLLMRec's refined item-item graph (I, I), its eq. 7 to 11, of training interactions.
+    """Return MLLMRec's refined item-item graph (I, I), sparse CSR (its eq. 7 to 11).
 
-    ``threshold`` None leaves out the denoising, ``cooccurrence_k`` None the shared audiences.
+    Args:
+        dataset: training part, whose interactions make the audiences.
+        feature: (I, F) float32, row 0 padding.
+        semantic_k: number K_s of nearest items, the item itself included.
+        threshold: least cosine alpha of an edge; None leaves out the denoising.
+        cooccurrence_k: number K_c of items of similar audience; None leaves the audiences out.
+
+    Raises:
+        ValueError: a number of neighbours is out of range, or ``feature`` holds NaN or infinity.
     """
     audience = None
     if cooccurrence_k is not None:
@@ -104,9 +148,13 @@ def refined_item_adj(
 class ModalityPropagation(nn.Module):
     """One modality's user and item embeddings by propagation over the user-item graph.
 
-    A user starts as the mean of the projected features of the items they have, and the last of the
-    layers is the result. Guo et al., "LGMRec", AAAI 2024, arXiv:2312.16400, section "Modality Graph
-    Embedding"; SRGFormer takes it over.
+    A user starts as the mean of the projected features of their items, and the last layer is the
+    result. Guo et al., "LGMRec", AAAI 2024, arXiv:2312.16400, section "Modality Graph Embedding";
+    SRGFormer takes it over.
+
+    Args:
+        dataset: training part.
+        n_layers: number of layers, >= 0.
     """
 
     def __init__(self, dataset: MultimodalDataset, n_layers: int) -> None:

@@ -4,18 +4,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import (
-    bipartite_norm_adj,
-    csr_matrix,
-    row_norm_matrix,
-    spmm,
-    transpose_csr,
-)
+from recbole_llm.graph.adjacency import bipartite_norm_adj, row_norm_matrix
+from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
 
 
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """Pick rows of a table: ``table[index]`` with the faster backward of an embedding."""
     return F.embedding(index, table)
+
+
+def triplet_rows(
+    nodes: Tensor, n_users: int, user: Tensor, pos: Tensor, neg: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pick the rows (B, d) of users, positive and negative items from a table of all nodes.
+
+    Args:
+        nodes: (N, d), users first.
+        n_users: U, padding id 0 included.
+        user: (B,) user ids.
+        pos: (B,) item ids.
+        neg: (B,) item ids.
+    """
+    return rows(nodes, user), rows(nodes, pos + n_users), rows(nodes, neg + n_users)
 
 
 def propagate_mean(norm_adj: Tensor, hidden: Tensor, n_layers: int) -> Tensor:
@@ -24,9 +34,9 @@ def propagate_mean(norm_adj: Tensor, hidden: Tensor, n_layers: int) -> Tensor:
     He et al., "LightGCN", SIGIR 2020, arXiv:2002.02126, eq. 7 and 8 with alpha_k = 1 / (K + 1).
 
     Args:
-        norm_adj: sparse CSR (N, N), symmetric.
+        norm_adj: (N, N) sparse CSR, symmetric.
         hidden: (N, d) layer 0.
-        n_layers: L.
+        n_layers: number L of layers, >= 0.
     """
     total = hidden
     for _ in range(n_layers):
@@ -36,7 +46,12 @@ def propagate_mean(norm_adj: Tensor, hidden: Tensor, n_layers: int) -> Tensor:
 
 
 class Operator(nn.Module):
-    """A constant sparse matrix (R, C) as a layer: ``operator(x)`` is the product with x (C, d)."""
+    """A constant sparse matrix (R, C) as a layer: ``operator(x)`` is the product with x (C, d).
+
+    Args:
+        matrix: (R, C) sparse CSR.
+        symmetric: whether the matrix is its own transpose.
+    """
 
     matrix: Tensor
     transposed: Tensor
@@ -59,7 +74,7 @@ def training_adjacency(dataset: MultimodalDataset) -> Tensor:
 
 
 def user_mean_matrix(dataset: MultimodalDataset) -> Tensor:
-    """Return D_u^-1 R (U, I), which averages the items each user has in the training part."""
+    """Return D_u^-1 R (U, I) of ``dataset``, the training part: the mean over a user's items."""
     edges = dataset.inter_matrix(form="coo")
     return row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
 

@@ -1,13 +1,16 @@
 """SRGFormer: LightGCN refined by a graph transformer and by learned hypergraphs.
 
-Reference: "Structurally Refined Graph Transformer for Multimodal Recommendation",
-arXiv:2511.00584 (sections below). What the paper leaves open is taken from the authors' public
-code: user features as means of item features, attention over the edges of the user-item graph with
-logits clamped to [-10, 10] and not scaled, contrastive losses summed over the batch.
+Reference: K. Shi et al., "Structurally Refined Graph Transformer for Multimodal Recommendation",
+arXiv:2511.00584 (the paper's sections are named at the lines). What the paper leaves open is taken
+from the authors' public code: user features as means of item features, attention over the edges of
+the user-item graph with logits clamped to [-10, 10] and not scaled, contrastive losses summed over
+the batch.
 Departs from that code where it departs from the paper: every modality has its own user memberships
 (there, one modality's overwrite the other's), and evaluation is without Gumbel noise and dropout.
 With more than two modalities every pair is contrasted; with one there is nothing to contrast.
 """
+
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +21,32 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import EdgePattern
+from recbole_llm.graph.pattern import EdgePattern
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.hyperedges import learned_hyperedges
-from recbole_llm.model.loss import Factored, bpr_loss, cross_modal_loss, l2_loss
+from recbole_llm.model.hyperedges import hyperedge_views, learned_hyperedges
+from recbole_llm.model.loss import Factored, cross_modal_loss, ranking_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, ModalityPropagation
 from recbole_llm.model.propagation import (
     interaction_operator,
     propagate_mean,
-    rows,
     training_adjacency,
+    triplet_rows,
 )
+
+
+class Views(NamedTuple):
+    """Embeddings of all nodes, users first.
+
+    Attributes:
+        final: (N, d) fusion of all embeddings, which items are ranked by.
+        modality: one (N, d) embedding a modality, of its features over the user-item graph.
+        hyper: one (N, d) embedding a modality, through its hyperedges, in factored form; empty
+            without the local structure.
+    """
+
+    final: Tensor
+    modality: list[Tensor]
+    hyper: list[Factored]
 
 
 class SRGFormer(DotProductRecommender):
@@ -56,49 +74,55 @@ class SRGFormer(DotProductRecommender):
         self.project = self.features.linear(dim, bias=False)  # W_m
         self.modality_part = ModalityPropagation(dataset, config["n_modality_layers"])
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
+        self.attention: EdgeAttention | None = None
         if config["use_global"]:
             self.attention = EdgeAttention(self.norm_adj, dim, config["n_heads"])
         self.apply(xavier_uniform_initialization)
+        self.hyperedges: nn.ModuleDict | None = None
         if config["use_local"]:
             self.interactions = interaction_operator(dataset)
             self.hyperedges = learned_hyperedges(config, self.features)
 
-    def parts(self) -> tuple[Tensor, list[Tensor], list[Factored]]:
-        """Return the final embeddings (N, d), and each modality's: by features, by hyperedges."""
+    def views(self) -> Views:
+        """Return the fused embeddings of all nodes, and those that are contrasted."""
         hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
-        collaborative = propagate_mean(self.norm_adj, hidden, self.n_layers)
-        out = collaborative
-        modality: list[Tensor] = []
+        collaborative = propagate_mean(self.norm_adj, hidden, self.n_layers)  # (N, d)
+        modality = [
+            self.modality_part(self.project[name](feature), self.norm_adj)  # (N, d)
+            for name, feature in self.features.items()
+        ]
+        final: Tensor = collaborative
+        for view in modality:
+            final = final + F.normalize(view, dim=-1)
+        # E_str of eq. 15: alpha times the global and beta times the local structure
+        if self.attention is not None:
+            attended = self.attention(collaborative)  # (N, d) III.C.2
+            final = final + self.global_weight * F.normalize(attended, dim=-1)
         hyper: list[Factored] = []
-        for name, feature in self.features.items():
-            modality.append(self.modality_part(self.project[name](feature), self.norm_adj))
-            out = out + F.normalize(modality[-1], dim=-1)
-        if hasattr(self, "attention"):  # global structure
-            out = out + self.global_weight * F.normalize(self.attention(collaborative), dim=-1)
-        if hasattr(self, "hyperedges"):  # local structure
-            for name, feature in self.features.items():
-                item_emb = collaborative[self.n_users :]
-                hyper.append(self.hyperedges[name](feature, self.interactions, item_emb))
-            local = torch.stack([view.dense() for view in hyper]).sum(dim=0)  # (N, d)
-            out = out + self.local_weight * F.normalize(local, dim=-1)
-        return out, modality, hyper
+        if self.hyperedges is not None:
+            item_emb = collaborative[self.n_users :]  # (I, d)
+            hyper = hyperedge_views(self.hyperedges, self.features, self.interactions, item_emb)
+            local = torch.stack([view.dense() for view in hyper]).sum(dim=0)  # (N, d) III.C.1
+            final = final + self.local_weight * F.normalize(local, dim=-1)
+        return Views(final, modality, hyper)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return user (U, d) and item (I, d) embeddings."""
-        out, _, _ = self.parts()
-        return out[: self.n_users], out[self.n_users :]
+        final = self.views().final
+        return final[: self.n_users], final[self.n_users :]
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return BPR, L2 and the two contrasts between modalities."""
+        """Return BPR, L2 and the two contrasts between modalities, a scalar."""
         user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        out, modality, hyper = self.parts()
-        nodes = [user, pos + self.n_users, neg + self.n_users]
-        user_e, pos_e, neg_e = (rows(out, node) for node in nodes)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
-        loss = loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
-        for weight, views in ((self.hyper_cl_weight, hyper), (self.modality_cl_weight, modality)):
+        views = self.views()
+        batch_rows = triplet_rows(views.final, self.n_users, user, pos, neg)
+        loss = ranking_loss(*batch_rows, self.reg_weight)
+        for weight, contrasted in (
+            (self.hyper_cl_weight, views.hyper),  # section III.C.1
+            (self.modality_cl_weight, views.modality),  # gamma L_MCL, section III.B
+        ):
             if weight:
-                contrast = cross_modal_loss(views, user, pos, self.n_users, self.temperature)
+                contrast = cross_modal_loss(contrasted, user, pos, self.n_users, self.temperature)
                 loss = loss + weight * contrast
         return loss
 
@@ -106,16 +130,18 @@ class SRGFormer(DotProductRecommender):
 class EdgeAttention(nn.Module):
     """Multi-head attention of each node over its neighbours: no feed-forward, no output map.
 
+    Section III.C.2 of the paper.
+
     Args:
-        norm_adj: sparse (N, N); its edges are attended over, row to column.
-        dim: d, divisible by ``n_heads``.
-        n_heads: heads.
+        norm_adj: sparse (N, N) whose edges are attended over, row to column.
+        dim: width d, divisible by ``n_heads``.
+        n_heads: number of heads, >= 1.
 
     Raises:
         ValueError: ``dim`` is not divisible by ``n_heads``.
     """
 
-    clamp = 10.0  # of the logits, as in the authors' code
+    clamp = 10.0  # bound of the logits, as in the authors' code
 
     def __init__(self, norm_adj: Tensor, dim: int, n_heads: int) -> None:
         super().__init__()

@@ -4,13 +4,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.graph import (
-    KnnGraph,
+from recbole_llm.graph.adjacency import (
     bipartite_norm_adj,
     knn_norm_adj,
     norm_interactions,
     row_norm_matrix,
 )
+from recbole_llm.graph.knn import KnnGraph
 
 N_USERS, N_ITEMS = 5, 4
 EDGES = st.lists(st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), max_size=25)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.graph import Hypergraph, i2i_hypergraph, u2u_hypergraph
+from recbole_llm.graph.hypergraph import Hypergraph, i2i_hypergraph, u2u_hypergraph
 
 N_USERS, N_ITEMS = 6, 5
 USER_ITEM = st.lists(

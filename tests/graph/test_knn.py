@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.graph import knn_graph
+from recbole_llm.graph.knn import knn_graph
 
 Edges = list[tuple[int, int]]
 
@@ -143,7 +143,7 @@ def test_memory_stays_linear():
     # The 20,000 x 20,000 cosine matrix alone would take 1,600 MB; a block of it takes 80 MB.
     code = """
 import resource, torch
-from recbole_llm.graph import knn_graph
+from recbole_llm.graph.knn import knn_graph
 peak_mb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 feature = torch.randn(20_000, 8).half()
 before = peak_mb()

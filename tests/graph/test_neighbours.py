@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.graph import NeighbourTable, edge_priority
+from recbole_llm.graph.neighbours import NeighbourTable, edge_priority
 
 # users 1..3, items 1..4
 ROW = np.array([1, 1, 2, 2, 3, 2])

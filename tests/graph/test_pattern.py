@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from recbole_llm.graph import EdgePattern
+from recbole_llm.graph.pattern import EdgePattern
 
 # (7, 5): rows 0, 3 and 6 and columns 1 and 4 are empty, two edges are given more than once
 ROW = np.array([5, 1, 2, 5, 1, 4, 1, 5, 2, 5])

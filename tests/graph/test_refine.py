@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.graph import cooccurrence_graph, refined_adj, semantic_graph
+from recbole_llm.graph.refine import cooccurrence_graph, refined_adj, semantic_graph
 
 N_USERS, N_ITEMS = 31, 23
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.graph import sample_edges
+from recbole_llm.graph.sampling import sample_edges
 
 
 @pytest.mark.parametrize("n_kept", [0, 1, 7, 19, 20])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from recbole_llm.graph import csr_matrix, spmm, transpose_csr
+from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
 
 SHAPE = (5, 4)
 
@@ -196,7 +196,7 @@ def test_no_warning_reaches_the_user(first_use):
     code = f"""
 import copy, pickle, sys, warnings
 import numpy as np, torch
-from recbole_llm.graph import csr_matrix, spmm, transpose_csr
+from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
 warnings.simplefilter("error")
 {first_use}
 """

@@ -198,7 +198,7 @@ def test_unreachable_hub_id_says_what_was_tried(monkeypatch):
         raise OSError("no connection")
 
     monkeypatch.setattr("transformers.utils.cached_file", offline)
-    with pytest.raises(OSError, match="'smolm2' is no alias .smollm2-135m.*no connection"):
+    with pytest.raises(OSError, match="'smolm2' is not an alias .smollm2-135m.*no connection"):
         load_backbone("smolm2")
 
 

@@ -42,7 +42,7 @@ SETTINGS = {
 make = maker("LGMRec", SETTINGS)
 
 
-def parts_in_numpy(w, bench, n_hyper_layers=1):
+def views_in_numpy(w, bench, n_hyper_layers=1):
     """Return the final embeddings, and the views of each modality by its hyperedges."""
     collaborative = mean_of_layers(bipartite(incidence(bench)), tables(w), SETTINGS["n_layers"])
     item_emb = collaborative[bench.model.n_users :]
@@ -56,7 +56,7 @@ def parts_in_numpy(w, bench, n_hyper_layers=1):
 
 
 def loss_in_numpy(w, bench, interaction, n_hyper_layers=1, cl_weight=SETTINGS["cl_weight"]):
-    out, hyper = parts_in_numpy(w, bench, n_hyper_layers)
+    out, hyper = views_in_numpy(w, bench, n_hyper_layers)
     user, pos, neg = ids(interaction)
     n_users = bench.model.n_users
     batch_rows = out[user], out[n_users + pos], out[n_users + neg]
@@ -71,9 +71,9 @@ def test_forward_equals_dense_numpy(make, world, n_modalities, n_hyper_layers):
     write_toy(world, n_modalities)
     bench = make(n_hyper_layers=n_hyper_layers, hyper_dropout=0.5)
     bench.model.eval()
-    expected, hyper = parts_in_numpy(weights(bench.model), bench, n_hyper_layers)
+    expected, hyper = views_in_numpy(weights(bench.model), bench, n_hyper_layers)
     assert_forward(bench, expected)
-    for found, view in zip(bench.model.parts()[1], hyper, strict=True):
+    for found, view in zip(bench.model.views().hyper, hyper, strict=True):
         np.testing.assert_allclose(found.dense().detach().numpy(), view, rtol=1e-4, atol=3e-6)
 
 
@@ -124,9 +124,9 @@ def test_training_is_random_and_evaluation_is_not(make, hyper_dropout):
 def test_hyperedges_drop_memberships_in_training_only(make, no_noise):
     # without noise only dropout is left: a membership is 0, or twice what it was
     bench = make(hyper_dropout=0.5)
-    whole = [view.coords for view in bench.model.eval().parts()[1]]
+    whole = [view.coords for view in bench.model.eval().views().hyper]
     torch.manual_seed(0)
-    for view, coords in zip(bench.model.train().parts()[1], whole, strict=True):
+    for view, coords in zip(bench.model.train().views().hyper, whole, strict=True):
         dropped = view.coords == 0
         of_items = dropped[bench.model.n_users + 1 :]
         assert of_items.any() and not of_items.all()
@@ -135,20 +135,20 @@ def test_hyperedges_drop_memberships_in_training_only(make, no_noise):
 
 def test_padding_item_joins_no_hyperedge(make):
     model = make(n_hyper_layers=2).model.eval()
-    before, views = scores(model), [view.dense() for view in model.parts()[1]]
+    before, views = scores(model), [view.dense() for view in model.views().hyper]
     with torch.no_grad():
         model.item_embedding.weight[0] += 5.0
     model.train()
     after = scores(model.eval())
     assert torch.equal(after[:, 1:], before[:, 1:])
     assert not torch.equal(after[:, 0], before[:, 0])
-    for found, view in zip(model.parts()[1], views, strict=True):
+    for found, view in zip(model.views().hyper, views, strict=True):
         assert torch.equal(found.dense(), view)
 
 
 def test_memberships_are_shares(make):
     model = make().model.eval()
-    for view in model.parts()[1]:
+    for view in model.views().hyper:
         total = view.coords.sum(dim=1)
         expected = torch.ones(len(total))
         expected[model.n_users] = 0  # padding

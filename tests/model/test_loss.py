@@ -12,6 +12,7 @@ from recbole_llm.model.loss import (
     info_nce,
     l2_loss,
     log_sum_exp_dot,
+    ranking_loss,
 )
 
 
@@ -49,6 +50,12 @@ def test_l2_gradient_and_dtype():
     rows = normal(3, 2).requires_grad_(), normal(3, 4, seed=1).requires_grad_()
     assert gradcheck(l2_loss, rows)
     assert l2_loss(*rows).dtype == torch.float64
+
+
+def test_ranking_loss_is_bpr_of_inner_products_and_l2_of_the_same_rows():
+    user, pos, neg = (torch.tensor(row) for row in ([[1.0, 2.0]], [[3.0, 0.0]], [[0.0, 1.0]]))
+    expected = np.log1p(np.exp(-(3.0 - 2.0))) + 0.1 * (1 + 4 + 9 + 1) / 2
+    assert ranking_loss(user, pos, neg, 0.1).item() == pytest.approx(expected)
 
 
 def info_nce_in_numpy(

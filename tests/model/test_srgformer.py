@@ -28,7 +28,7 @@ from dense import (
     write_toy,
 )
 
-from recbole_llm.graph import csr_matrix
+from recbole_llm.graph.sparse import csr_matrix
 from recbole_llm.model.srgformer import EdgeAttention
 
 SETTINGS = {
@@ -67,7 +67,7 @@ def attention_in_numpy(w, edges, hidden, n_heads):
     return out
 
 
-def parts_in_numpy(w, bench, n_hyper_layers=1, use_global=True, use_local=True):
+def views_in_numpy(w, bench, n_hyper_layers=1, use_global=True, use_local=True):
     """Return the final embeddings, and each modality's: by features and by hyperedges."""
     adjacency = bipartite(incidence(bench))
     collaborative = mean_of_layers(adjacency, tables(w), SETTINGS["n_layers"])
@@ -101,7 +101,7 @@ def loss_in_numpy(
     use_hyper_cl=True,
     use_modality_cl=True,
 ):
-    out, modality, hyper = parts_in_numpy(w, bench, n_hyper_layers, use_global, use_local)
+    out, modality, hyper = views_in_numpy(w, bench, n_hyper_layers, use_global, use_local)
     user, pos, neg = ids(interaction)
     n_users = bench.model.n_users
     batch_rows = out[user], out[n_users + pos], out[n_users + neg]
@@ -170,12 +170,12 @@ def test_forward_equals_dense_numpy(make, world, n_modalities, n_hyper_layers):
     write_toy(world, n_modalities)
     bench = make(n_hyper_layers=n_hyper_layers, hyper_dropout=0.5)
     bench.model.eval()
-    expected, modality, hyper = parts_in_numpy(weights(bench.model), bench, n_hyper_layers)
+    expected, modality, hyper = views_in_numpy(weights(bench.model), bench, n_hyper_layers)
     assert_forward(bench, expected)
-    _, found_modality, found_hyper = bench.model.parts()
-    for found, view in zip(found_modality, modality, strict=True):
+    views = bench.model.views()
+    for found, view in zip(views.modality, modality, strict=True):
         np.testing.assert_allclose(found.detach().numpy(), view, rtol=1e-4, atol=3e-6)
-    for found, view in zip(found_hyper, hyper, strict=True):
+    for found, view in zip(views.hyper, hyper, strict=True):
         np.testing.assert_allclose(found.dense().detach().numpy(), view, rtol=1e-4, atol=3e-6)
 
 
@@ -207,7 +207,7 @@ def test_switches_remove_their_part_only(make, no_noise, off):
         switches["use_hyper_cl"] = False  # there is nothing to contrast
     interaction = batch(bench)
     w = weights(bench.model)
-    assert_forward(bench, parts_in_numpy(w, bench, **sides)[0])
+    assert_forward(bench, views_in_numpy(w, bench, **sides)[0])
     found = bench.model.train().calculate_loss(interaction).item()
     assert found == pytest.approx(loss_in_numpy(w, bench, interaction, **switches), rel=1e-5)
 
@@ -241,7 +241,7 @@ def test_each_modality_has_user_memberships_of_its_own(make):
     bench = make()
     model, n_users = bench.model.eval(), bench.model.n_users
     w = weights(model)
-    of_users = [view.coords[:n_users].detach().numpy() for view in model.parts()[2]]
+    of_users = [view.coords[:n_users].detach().numpy() for view in model.views().hyper]
     for (name, feature), found in zip(features(bench).items(), of_users, strict=True):
         affinity = feature @ w[f"hyperedges.{name}.hyperedge"]
         expected = softmax(incidence(bench) @ affinity / SETTINGS["temperature"])
@@ -249,7 +249,7 @@ def test_each_modality_has_user_memberships_of_its_own(make):
     assert np.abs(of_users[0] - of_users[1]).max() > 0.1
     with torch.no_grad():
         model.hyperedges["text"].hyperedge.mul_(-1)
-    image, text = (view.coords[:n_users].detach().numpy() for view in model.parts()[2])
+    image, text = (view.coords[:n_users].detach().numpy() for view in model.views().hyper)
     np.testing.assert_array_equal(image, of_users[0])
     assert np.abs(text - of_users[1]).max() > 0.1
 
@@ -277,14 +277,14 @@ def test_without_hyperedges_training_is_deterministic(make):
 
 def test_padding_item_joins_no_hyperedge_and_no_attention(make):
     model = make(n_hyper_layers=2).model.eval()
-    before, views = scores(model), [view.dense() for view in model.parts()[2]]
+    before, views = scores(model), [view.dense() for view in model.views().hyper]
     with torch.no_grad():
         model.item_embedding.weight[0] += 5.0
     model.train()
     after = scores(model.eval())
     assert torch.equal(after[:, 1:], before[:, 1:])
     assert not torch.equal(after[:, 0], before[:, 0])
-    for found, view in zip(model.parts()[2], views, strict=True):
+    for found, view in zip(model.views().hyper, views, strict=True):
         assert torch.equal(found.dense(), view)
 
 

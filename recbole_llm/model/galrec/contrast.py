@@ -15,12 +15,15 @@ from torch.func import functional_call
 class MomentumWeights(nn.Module):
     """Copies of a module's trainable weights that follow them slowly: theta_k of MoCo's eq. 2.
 
-    The module itself runs with the copies in place of its weights, so that what is frozen in it, a
-    language model's trunk above all, exists once.
+    The module itself runs with the copies in place of its weights, so that its frozen weights, a
+    language model's trunk above all, exist once.
 
     Args:
-        module: every weight of it that requires a gradient is copied, as buffers of this one.
-        momentum: m in [0, 1].
+        module: module whose weights that require a gradient are copied, as buffers of this one.
+        momentum: factor m in [0, 1].
+
+    Raises:
+        ValueError: ``momentum`` is out of range.
     """
 
     def __init__(self, module: nn.Module, momentum: float) -> None:
@@ -55,11 +58,14 @@ def _buffer_name(name: str) -> str:
 
 
 class KeyQueue(nn.Module):
-    """The latest keys, first in, first out, and the nodes that they stand for.
+    """The latest keys, first in, first out, and the nodes that they represent.
 
     Args:
-        size: L >= 1.
-        width: h.
+        size: number L of keys, >= 1.
+        width: width h of a key.
+
+    Raises:
+        ValueError: ``size`` is out of range.
     """
 
     keys: Tensor  # (L, h) float32, unit rows where filled
@@ -76,7 +82,7 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor, nodes: Tensor) -> None:
-        """Put keys (B, h) of nodes (B,) in place of the oldest; of more than L the last L stay."""
+        """Replace the oldest keys by keys (B, h) of nodes (B,); of more than L the last L stay."""
         size = len(self.nodes)
         keys, nodes = keys[-size:], nodes[-size:]
         slots = (self.cursor + torch.arange(len(nodes), device=nodes.device)) % size
@@ -94,10 +100,10 @@ class KeyQueue(nn.Module):
         the queue is empty.
 
         Args:
-            anchor: (B, h).
-            positive: (B, h), row by row the anchor's.
+            anchor: (B, h) states.
+            positive: (B, h) states, row by row the anchor's.
             nodes: (B,) int64, the node of each positive.
-            temperature: > 0.
+            temperature: divisor of the cosines, > 0.
         """
         with torch.autocast(anchor.device.type, enabled=False):
             anchor = F.normalize(anchor.float(), dim=-1) / temperature

@@ -37,7 +37,8 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.data.loader import PrefixLoader
-from recbole_llm.graph import NeighbourTable, edge_priority, spmm
+from recbole_llm.graph.neighbours import NeighbourTable, edge_priority
+from recbole_llm.graph.sparse import spmm
 from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.recommender import FrozenTrunkRecommender, unit_variance
 from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights

@@ -25,7 +25,7 @@ SIDES = ("user", "item")
 MAX_HOPS = 3
 _SLOT = re.compile(r"\{([^{}]*)\}")
 
-#: A template in pieces: token ids of a text, or the hop whose nodes stand here.
+#: A template in pieces: token ids of a text, or the hop whose nodes are filled in.
 Pieces = list[list[int] | int]
 
 
@@ -35,38 +35,44 @@ def load_hop_prompts(
     """Read templates for both sides and every hop, and tokenize their texts.
 
     Args:
-        name_or_path: a YAML file of ``properties/prompts`` by its stem, or any by its path; keys
-            ``user_0`` to ``user_3`` and ``item_0`` to ``item_3``.
-        tokenizer: a prompt begins with its BOS token if it puts one before a text.
-        add_eos: end a prompt with its EOS token if it puts one behind a text, as T5's does.
+        name_or_path: stem of a YAML file of ``properties/prompts``, or a path to a YAML file, with
+            the keys ``user_0`` to ``user_3`` and ``item_0`` to ``item_3``.
+        tokenizer: tokenizer of the language model. A prompt begins with its BOS token if it puts
+            one before a text.
+        add_eos: whether a prompt ends with the tokenizer's EOS token if it puts one behind a text,
+            as T5's does.
+
+    Returns:
+        Template in pieces by side and hop.
 
     Raises:
-        FileNotFoundError: there is no such file; lists those there are.
+        FileNotFoundError: the file does not exist; lists the shipped ones.
         ValueError: a template is missing, unknown, or does not name each hop up to its own once.
     """
     path = find_prompt(name_or_path, ".yaml")
     templates = read_yaml(path)
     names = {f"{side}_{hop}": (side, hop) for side in SIDES for hop in range(MAX_HOPS + 1)}
-    odd = sorted(names.keys() ^ templates.keys())
-    if odd:
+    wrong_keys = sorted(names.keys() ^ templates.keys())
+    if wrong_keys:
+        first = wrong_keys[0]
         raise ValueError(
-            f"prompts {path}: {odd[0]!r} is {'missing' if odd[0] in names else 'unknown'}. "
+            f"prompts {path}: {first!r} is {'missing' if first in names else 'unknown'}. "
             f"Expected the keys {', '.join(names)}."
         )
-    found = {}
-    for name, (side, hop) in names.items():
-        found[side, hop] = _pieces(f"{path}, {name}", str(templates[name]), hop, tokenizer, add_eos)
-    return found
+    return {
+        (side, hop): _pieces(f"{path}, {name}", str(templates[name]), hop, tokenizer, add_eos)
+        for name, (side, hop) in names.items()
+    }
 
 
 def _pieces(
     where: str, template: str, hop: int, tokenizer: PreTrainedTokenizerBase, add_eos: bool
 ) -> Pieces:
     *parts, last = _SLOT.split(template)  # text, slot, text, slot, ..., text
-    slots, wanted = parts[1::2], [f"hop{k}" for k in range(hop + 1)]
-    if sorted(slots) != wanted:
+    slots, expected = parts[1::2], [f"hop{k}" for k in range(hop + 1)]
+    if sorted(slots) != expected:
         raise ValueError(
-            f"prompts {where}: must hold each of {', '.join(f'{{{slot}}}' for slot in wanted)} "
+            f"prompts {where}: must hold each of {', '.join(f'{{{slot}}}' for slot in expected)} "
             f"once, got {template!r}."
         )
     pieces: Pieces = []
@@ -87,8 +93,8 @@ def assemble(pieces: Pieces, hops: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Fill the slots of a template for a batch of nodes.
 
     Args:
-        pieces: from ``load_hop_prompts``.
-        hops: for each hop (B, n) int64 token ids of nodes, -1 where there is none.
+        pieces: template from ``load_hop_prompts``.
+        hops: token ids (B, n) int64 of the nodes at each hop, -1 fills a row.
 
     Returns:
         ids: (B, T) int64, left-padded, T as long as the longest row needs; 0 at padding.

@@ -33,10 +33,10 @@ class NodeReader(nn.Module):
     Token ids: words 0..V - 1, user u is V + u, item i is V + U + i.
 
     Args:
-        llm: the trunk, plain or with adapters; a decoder or an encoder-decoder.
+        llm: trunk, plain or with adapters; a decoder or an encoder-decoder.
         user_table: (U, d) float32, frozen, row 0 padding.
         item_table: (I, d) float32, likewise.
-        mapping_size: inner width of the MLP; None: the hidden size.
+        mapping_size: inner width of the MLP; None stands for the hidden size.
     """
 
     user_table: Tensor
@@ -50,7 +50,7 @@ class NodeReader(nn.Module):
         self.llm = llm
         self.register_buffer("user_table", user_table, persistent=False)
         self.register_buffer("item_table", item_table, persistent=False)
-        # An encoder-decoder's table may have rows beyond the tokenizer's; any offset will do.
+        # An encoder-decoder's table may have more rows than its tokenizer has words.
         self.n_words, self.hidden_size = self.words.weight.shape
         inner = mapping_size or self.hidden_size
         self.mapping = nn.Sequential(
@@ -78,7 +78,7 @@ class NodeReader(nn.Module):
         last: Any = self.mapping[-1]
         last.bias.zero_()
         nodes = torch.cat([self.user_table[1:], self.item_table[1:]])
-        # Evenly spread ones tell the size: mapping all would take more memory than their tables.
+        # Evenly spread nodes show the size; mapping all would take more memory than their tables.
         mapped = self.mapping(nodes[:: max(1, len(nodes) // 4096)])
         last.weight.mul_(self.words.weight.float().std() / mapped.std())
 
@@ -91,23 +91,23 @@ class NodeReader(nn.Module):
         return torch.where(items > 0, items + self.n_words + len(self.user_table), -1)
 
     def item_emb(self) -> Tensor:
-        """Return every item's token embedding (I, h), float32; row 0 means nothing."""
+        """Return every item's token embedding (I, h), float32; row 0 is padding."""
         return self.mapping(self.item_table).float()
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return the embeddings (B, T, h) of token ids (B, T), in the words' type."""
         words = self.words(ids.clamp(max=self.n_words - 1))  # (B, T, h)
         is_node = ids >= self.n_words
-        nodes, place = (ids[is_node] - self.n_words).unique(return_inverse=True)
+        nodes, position = (ids[is_node] - self.n_words).unique(return_inverse=True)
         if not len(nodes):
             return words
         n_users = len(self.user_table)
         users = self.user_table[nodes.clamp(max=n_users - 1)]
         items = self.item_table[(nodes - n_users).clamp(min=0)]
         mapped = self.mapping(torch.where((nodes < n_users).unsqueeze(1), users, items))
-        # Each distinct node is mapped once, however often it stands in the batch.
+        # Each distinct node is mapped once, however often it occurs in the batch.
         return words.masked_scatter(
-            is_node.unsqueeze(-1), F.embedding(place, mapped.to(words.dtype))
+            is_node.unsqueeze(-1), F.embedding(position, mapped.to(words.dtype))
         )
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:

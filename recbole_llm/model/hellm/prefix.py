@@ -1,10 +1,11 @@
 """The graph prefix of HeLLM: a user's graph embeddings as key/value entries of every layer.
 
-Reference: Guo et al., "Hypergraph Enhanced LLM Learning for Multimodal Recommendation" (HeLLM),
-section III-E (equation numbers below). Where the paper is silent the authors' code decides.
+Reference: X. Guo et al., "HeLLM: Multi-Modal Hypergraph Enhanced LLM Learning for Recommendation",
+arXiv:2504.10541, section III-E (equation numbers below). Where the paper is silent the authors'
+code decides.
 
-The prefix goes in through the key/value cache, so any decoder whose layers have ``k_proj`` and
-``v_proj`` will do, with any attention implementation and grouped-query attention.
+The prefix enters through the key/value cache, so it works with any decoder whose layers have
+``k_proj`` and ``v_proj``, with any attention implementation and grouped-query attention.
 """
 
 from __future__ import annotations
@@ -33,15 +34,18 @@ class GraphPrefix(nn.Module):
     RMSNorm after adding the learnable parameters is the code's.
 
     Args:
-        n_layers: L.
-        hidden_size: h.
-        graph_dim: d.
-        pool_dim: d'.
-        n_prefix: P. Authors' code: 10.
+        n_layers: number L of decoder layers.
+        hidden_size: width h of the decoder's states.
+        graph_dim: width d of the graph embeddings.
+        pool_dim: pooling width d', 1 <= d' <= d.
+        n_prefix: number P of prefix positions, >= 1. Authors' code: 10.
         mlp_hidden: inner width of the key and the value MLP.
-        dropout: inside both MLPs. Authors' code: 0.3.
+        dropout: rate inside both MLPs, in [0, 1). Authors' code: 0.3.
         input_scale: (L, h) first weights of the last RMSNorm, from ``input_scales``: a prefix then
-            enters each layer as large as a word does. None: ones.
+            enters each layer as large as a word does. None stands for ones.
+
+    Raises:
+        ValueError: ``pool_dim`` or ``n_prefix`` is out of range.
     """
 
     def __init__(
@@ -80,13 +84,18 @@ class GraphPrefix(nn.Module):
         self.value_scale = nn.Parameter(input_scale[:, None, None].clone())
 
     def pooled(self, graph_emb: Tensor, mask: Tensor) -> Tensor:
-        """Return W^T H^T H W of each user's real items, flat, (B, d'^2) (eq. 8 and 9)."""
+        """Return W^T H^T H W of each user's real items, flat, (B, d'^2) (eq. 8 and 9).
+
+        Args:
+            graph_emb: (B, S, d), the graph embeddings of the items in the input.
+            mask: (B, S) bool, True at real items.
+        """
         # masked_fill, not a product: padding slots may hold anything, NaN included
         items = graph_emb.masked_fill(~mask.unsqueeze(-1), 0.0) @ self.pool  # (B, S, d')
         return (items.transpose(1, 2) @ items).flatten(1)  # (B, d', d') -> (B, d'^2)
 
     def forward(self, graph_emb: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the hidden states that each layer's k_proj and v_proj are to project (eq. 10).
+        """Return the hidden states that each layer's k_proj and v_proj project (eq. 10).
 
         Args:
             graph_emb: (B, S, d), the graph embeddings of the items in the input; order and
@@ -113,10 +122,10 @@ def _mlp(n_in: int, n_hidden: int, n_out: int, dropout: float) -> nn.Sequential:
 
 @torch.no_grad()
 def input_scales(model: nn.Module) -> Tensor:
-    """Return the weights of each layer's own input norm, (L, h) float32; ones where it has none.
+    """Return the weights of each layer's own input norm, (L, h) float32; ones if it has no norm.
 
-    Small in the first layers (SmolLM2: root mean square 0.04, then 0.17): prefix states of unit
-    size gave values 25 and 7 times as large as a word's there, and drowned the words.
+    They are small in the first layers (SmolLM2: root mean square 0.04, then 0.17): prefix states of
+    unit size gave values 25 and 7 times as large as a word's there, and drowned the words.
     """
     scales = []
     for layer in decoder_layers(model):
@@ -124,7 +133,7 @@ def input_scales(model: nn.Module) -> Tensor:
         attention: Any = layer.self_attn
         width = attention.k_proj.in_features
         probe = torch.ones(width, device=next(layer.parameters()).device)
-        # Asked, not read: Gemma's norm multiplies by 1 + weight.
+        # The norm is called, as its weight is not its factor: Gemma's multiplies by 1 + weight.
         scales.append(probe if norm is None else norm(probe[None].to(norm.weight.dtype))[0].float())
     return torch.stack(scales)
 
@@ -133,14 +142,14 @@ def prefix_cache(model: nn.Module, keys_in: Tensor, values_in: Tensor) -> Dynami
     """Project the prefix with each layer's own k_proj and v_proj into a key/value cache (eq. 11).
 
     Biases of the projections and a key norm (Qwen3) apply as to any token; rotary positions do
-    not: the prefix has no place in the sequence. The cache is read-only: a forward pass attends to
-    it and does not add its own tokens, so it can serve any number of passes over the same users,
+    not: the prefix has no position in the sequence. The cache is read-only: a forward pass attends
+    to it and does not add its own tokens, so it can serve any number of passes over the same users,
     and a checkpointed layer may run twice.
 
     Args:
-        model: the trunk, plain or with adapters.
-        keys_in: (L, B, P, h), from ``GraphPrefix``.
-        values_in: (L, B, P, h).
+        model: trunk, plain or with adapters.
+        keys_in: (L, B, P, h) hidden states, from ``GraphPrefix``.
+        values_in: (L, B, P, h) hidden states, likewise.
 
     Raises:
         ValueError: the number of layers differs, or a layer has no separate k_proj and v_proj.
@@ -191,8 +200,8 @@ def _norm_width(attention: Any, norm: nn.Module | None, kind: str) -> int | None
     weight = getattr(norm, "weight", None)
     if weight is None:
         raise ValueError(
-            f"{type(attention).__name__} normalises its {kind} states in a way this prefix does "
-            f"not know. Supported: {SUPPORTED}."
+            f"{type(attention).__name__} normalises its {kind} states in a way that this prefix "
+            f"does not know. Supported: {SUPPORTED}."
         )
     return weight.shape[-1]
 

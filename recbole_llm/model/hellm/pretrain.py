@@ -9,8 +9,6 @@ that alpha and beta do not depend on the size of the data. Eq. 12 regularises "T
 authors' code, that is the fused embeddings of the batch.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
@@ -20,9 +18,10 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph import i2i_hypergraph, knn_graph, u2u_hypergraph
+from recbole_llm.graph.hypergraph import Hypergraph, i2i_hypergraph, u2u_hypergraph
+from recbole_llm.graph.knn import knn_graph
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.loss import bpr_loss, info_nce, l2_loss
+from recbole_llm.model.loss import info_nce, ranking_loss
 from recbole_llm.model.modality_graph import modality_names
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 
@@ -49,10 +48,12 @@ class HeLLMPretrain(DotProductRecommender):
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self.user_embedding = nn.Embedding(self.n_users, dim)
         self.item_embedding = nn.Embedding(self.n_items, dim)
+        self.u2u: Hypergraph | None = None
         if config["use_u2u"]:
             edges = dataset.inter_matrix(form="coo")
             self.u2u = u2u_hypergraph(edges.row, edges.col, self.n_users, self.n_items)
             self.user_level = nn.Embedding(self.n_users, dim)  # X_user^(0), eq. 2
+        self.i2i: Hypergraph | None = None
         if config["use_i2i"]:
             knn = _neighbours(dataset, config["knn_k"])
             self.i2i = i2i_hypergraph(knn, self.n_items)
@@ -62,18 +63,23 @@ class HeLLMPretrain(DotProductRecommender):
     def levels(self) -> tuple[Tensor | None, Tensor | None]:
         """Return user-level h_u (U, d), eq. 2, and item-level h_i (I, d), eq. 5; None if off."""
         user_h = item_h = None
-        if hasattr(self, "u2u"):
+        if self.u2u is not None:
             user_h = self.user_level.weight
             for _ in range(self.n_user_layers):
                 user_h = self.u2u(user_h)
-        if hasattr(self, "i2i"):
+        if self.i2i is not None:
             item_h = self.item_level.weight
             for _ in range(self.n_item_layers):
                 item_h = self.i2i(item_h)
         return user_h, item_h
 
     def fuse(self, user_h: Tensor | None, item_h: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the fused user (U, d) and item (I, d) embeddings e~ (eq. 6)."""
+        """Return the fused user (U, d) and item (I, d) embeddings e~ (eq. 6).
+
+        Args:
+            user_h: (U, d) user-level embeddings; None leaves them out.
+            item_h: (I, d) item-level embeddings; None leaves them out.
+        """
         hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
         out = propagate_mean(self.norm_adj, hidden, self.n_layers)
         user_emb, item_emb = out[: self.n_users], out[self.n_users :]
@@ -93,8 +99,7 @@ class HeLLMPretrain(DotProductRecommender):
         levels = self.levels()
         fused = self.fuse(*levels)
         user_e, pos_e, neg_e = rows(fused[0], user), rows(fused[1], pos), rows(fused[1], neg)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
-        loss = loss + self.reg_weight * l2_loss(user_e, pos_e, neg_e)
+        loss = ranking_loss(user_e, pos_e, neg_e, self.reg_weight)
         if self.use_cl:
             for weight, anchors, level, emb in zip(
                 self.cl_weights, (user, pos), levels, fused, strict=True
@@ -107,9 +112,10 @@ class HeLLMPretrain(DotProductRecommender):
         """Return the contrastive loss of some nodes, averaged over them (eq. 7).
 
         Args:
-            anchors: (B,) ids, repeats allowed.
+            anchors: (B,) int64 ids, repeats allowed.
             level: (V, d) user- or item-level embeddings h.
-            emb: (V, d) fused embeddings e~; row 0 of both is padding and no candidate.
+            emb: (V, d) fused embeddings e~; row 0 of both is padding and left out of the
+                candidates.
         """
         anchors = anchors.unique()
         if self.cl_anchors and len(anchors) > self.cl_anchors:
@@ -122,8 +128,4 @@ class HeLLMPretrain(DotProductRecommender):
 def _neighbours(dataset: MultimodalDataset, k: int) -> list[Tensor]:
     """Return each modality's top-k edges (2, E), an item counting as its own neighbour (eq. 4)."""
     names = modality_names("HeLLM's item hypergraph", dataset, "set --use_i2i=false")
-    edges: list[Tensor] = []
-    for name in names:
-        result: Any = knn_graph(dataset.modality(name), k, include_self=True)
-        edges.append(result.edge_index)
-    return edges
+    return [knn_graph(dataset.modality(name), k, include_self=True).edge_index for name in names]

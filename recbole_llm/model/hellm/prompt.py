@@ -18,6 +18,13 @@ def tokenize_prompt(template: str, tokenizer: PreTrainedTokenizerBase) -> tuple[
 
     The head begins with the tokenizer's BOS token if the tokenizer puts one before a text; an EOS
     token at the end is never added, as the answer is read from the last token of the tail.
+
+    Args:
+        template: text that holds ``{items}`` once.
+        tokenizer: tokenizer of the language model.
+
+    Raises:
+        ValueError: the template does not hold ``{items}`` exactly once.
     """
     if template.count(PLACEHOLDER) != 1:
         raise ValueError(f"the prompt must hold {PLACEHOLDER} exactly once: {template!r}")
@@ -37,9 +44,9 @@ def build_inputs(
     """Join head, items and tail into left-padded rows: [padding, head, item_1 .. item_n, tail].
 
     Args:
-        embed_tokens: the trunk's token embedding, ``model.get_input_embeddings()``.
-        head_ids: (n_head,) int64.
-        tail_ids: (n_tail,) int64.
+        embed_tokens: token embedding of the trunk, ``model.get_input_embeddings()``.
+        head_ids: (n_head,) int64 token ids.
+        tail_ids: (n_tail,) int64 token ids.
         item_emb: (B, S, h), right-padded: a user's items, oldest first, at 0 .. length - 1.
         lengths: (B,) int64 in 0..S, the number of items.
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gradients import lone_queries, unreached
+from peft import PeftModel
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
 from recbole_llm.config import Config
 from recbole_llm.data.loading import load_split
 from recbole_llm.llm.backbone import load_backbone
-from recbole_llm.llm.lora import load_adapter
 from recbole_llm.model.galrec.galrec import PAIRS, GALRec
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.trainer import HarnessTrainer
@@ -488,7 +488,7 @@ def test_a_loaded_model_trains_on_as_the_saved_one(make):
 def test_adapter_folder_is_one_that_peft_reads(make, tiny_llm, tmp_path):
     model = make().model.eval()
     model.export_adapter(tmp_path / "adapter")
-    adapted = load_adapter(load_backbone(tiny_llm).model, tmp_path / "adapter").eval()
+    adapted = PeftModel.from_pretrained(load_backbone(tiny_llm).model, tmp_path / "adapter").eval()
     words = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
     expected = model.reader.llm(inputs_embeds=words).last_hidden_state
     torch.testing.assert_close(adapted(inputs_embeds=words).last_hidden_state, expected)

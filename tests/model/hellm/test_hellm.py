@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from gradients import unreached
+from peft import PeftModel
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
 
 from recbole_llm.data.loading import build_loaders, load_split
 from recbole_llm.llm.backbone import load_backbone
-from recbole_llm.llm.lora import load_adapter
 from recbole_llm.model.hellm.hellm import HeLLM
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.trainer import HarnessTrainer
@@ -355,7 +355,7 @@ def test_weights_of_other_settings_are_refused(make):
 def test_adapter_folder_is_one_that_peft_reads(make, tiny_llm, tmp_path):
     model = make().model
     model.export_adapter(tmp_path / "adapter")
-    adapted = load_adapter(load_backbone(tiny_llm).model, tmp_path / "adapter").eval()
+    adapted = PeftModel.from_pretrained(load_backbone(tiny_llm).model, tmp_path / "adapter").eval()
     words = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
     found = adapted(inputs_embeds=words).last_hidden_state
     expected = model.llm(inputs_embeds=words).last_hidden_state
