@@ -15,8 +15,8 @@ import yaml
 
 from recbole_llm.cli.main import main
 from recbole_llm.record import RunRecord
-from recbole_llm.report.build import write_report
 from recbole_llm.report.statistics import user_metric
+from recbole_llm.report.write import write_report
 
 SPEC: dict[str, Any] = {
     "name": "t",
