@@ -83,7 +83,7 @@ def plot_embeddings(
         for x, y in user_map.points.tolist()
     ]
     table.write_text("\n".join(["run,title,x,y", *lines]) + "\n", encoding="utf-8")
-    return [*_draw(maps, folder / "user-embeddings", title), table]
+    return [*draw_maps(maps, folder / "user-embeddings", title), table]
 
 
 def user_maps(
@@ -157,7 +157,12 @@ def angle_density(points: Points, angles: Points) -> Points:
     return np.exp(-0.5 * around**2).sum(axis=1) / (len(theta) * width * np.sqrt(2 * np.pi))
 
 
-def _draw(maps: Sequence[UserMap], stem: Path, title: str) -> list[Path]:
+def draw_maps(maps: Sequence[UserMap], stem: Path, title: str) -> list[Path]:
+    """Draw a column for each map: the plane with its density above, the angles below.
+
+    Returns:
+        The PDF and the PNG.
+    """
     with figure_style():
         figure, axes = panels(2, len(maps), height_ratios=(2.2, 1))
         for column, user_map in enumerate(maps):
