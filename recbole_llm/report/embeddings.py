@@ -122,14 +122,14 @@ def user_maps(
 
 
 def _user_views(loaded: LoadedRun, users: NDArray[np.int64]) -> dict[str, Points]:
-    """Return the embeddings (n, d) of users by name of the view; a single view is named ""."""
+    """Return the embeddings (n, d) of users by name of the view; "" where there is but one."""
     model: Any = loaded.model
     if hasattr(model, "embeddings"):
         return {"": model.embeddings()[0].cpu().double().numpy()[users]}
     if not hasattr(model, "user_views"):
         raise ValueError(
             f"run {loaded.record.id}: {loaded.record.model} does not rank by user embeddings, "
-            f"which this figure shows."
+            f"which this figure is about."
         )
     config, train = loaded.config, loaded.split.train
     loader = FullRankLoader(config, train, [train], with_sequence=True)  # training items alone

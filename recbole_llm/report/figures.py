@@ -29,7 +29,7 @@ class FigureSpec(NamedTuple):
     """One entry of a spec's ``figures``; ``benchmarks/README.md`` lists the keys of each kind."""
 
     kind: str
-    part: str
+    part: str = "valid"
     title: str = ""
     x: str = ""
     y: str = ""
