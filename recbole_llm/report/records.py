@@ -1,12 +1,11 @@
 """The run records that a report reads, and the copies of them that it keeps."""
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from recbole_llm.files import replacing
+from recbole_llm.files import check_name, replacing
 from recbole_llm.record import RunRecord
 
 
@@ -23,20 +22,12 @@ class Run(NamedTuple):
         return any(profile["leaky"] for profile in profiles.values())
 
 
-def is_file_name(text: str) -> bool:
-    """Return whether a name or id can be the name of a file: letters, digits, ``_``, ``.``, ``-``.
-
-    It then has no folder in it, so a foreign record or spec cannot write outside the report.
-    """
-    return re.fullmatch(r"[\w.-]+", text) is not None and text.strip(".") != ""
-
-
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read every record of ``<folder>/<run>/record.json`` and ``<folder>/<run>.json``.
 
     Returns:
         The finished runs, each id once, from the first folder that has it; and a note for each
-        file that is not a record.
+        file that is not a record, or whose id could lead to another folder.
     """
     runs: dict[str, Run] = {}
     notes = []
@@ -44,15 +35,11 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
         for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
             try:
                 record = RunRecord.load(path)
+                check_name(f"id in {path}", str(record.id))  # names the kept copy
             except ValueError as error:
                 notes.append(f"not read: {error}")
                 continue
-            if not is_file_name(str(record.id)):
-                notes.append(
-                    f"not read: {path}: the id {record.id!r} has other characters than letters, "
-                    f"digits, '_', '.' and '-'."
-                )
-            elif record.status == "finished":
+            if record.status == "finished":
                 runs.setdefault(record.id, Run(record, path))
     return list(runs.values()), notes
 

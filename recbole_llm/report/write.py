@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_llm.files import check_name
 from recbole_llm.report.cells import Cells, collect, profiles_with_runs
 from recbole_llm.report.contents import Picture, PlainTable, Report
 from recbole_llm.report.cost import cost_tables
@@ -13,7 +14,7 @@ from recbole_llm.report.figures import FigureSpec, draw_figure
 from recbole_llm.report.latex import to_latex
 from recbole_llm.report.markdown import to_markdown
 from recbole_llm.report.page import to_html
-from recbole_llm.report.records import is_file_name, keep_records, read_runs
+from recbole_llm.report.records import keep_records, read_runs
 from recbole_llm.report.table import Table, build_table
 from recbole_llm.sweep.spec import Spec, load_spec
 
@@ -45,12 +46,7 @@ def write_report(
             be the name of a folder.
     """
     experiment = load_spec(spec, profile)
-    if not is_file_name(experiment.name):
-        raise ValueError(
-            f"spec {spec}: name {experiment.name!r} names the report's folder. Use letters, "
-            f"digits, '_', '.' and '-' only."
-        )
-    folder = Path(output) / experiment.name
+    folder = Path(output) / check_name("report", experiment.name)
     known, notes = read_runs([*map(Path, runs), folder / "records"])
     if profile is None:
         profiles = profiles_with_runs(experiment, known)

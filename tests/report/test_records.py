@@ -86,11 +86,11 @@ def test_a_foreign_id_writes_nothing_outside(name: str, spec: Any, work: Path) -
     assert not list(work.rglob("*outside*")) and not list(work.rglob("b.json"))
     assert not list(Path("reports/t/records").iterdir())
     text = Path("reports/t/report.md").read_text()
-    assert f"- not read: {path}: the id {name!r} has other characters" in text
+    assert f"- not read: id in {path}: the name {name!r} must be" in text
 
 
 @pytest.mark.parametrize("name", ["../x", "..", "a b"])
 def test_the_name_of_a_spec_is_the_name_of_a_folder(name: str, spec: Any, work: Path) -> None:
-    with pytest.raises(ValueError, match="name .* names the report's folder"):
+    with pytest.raises(ValueError, match="report: the name .* must be a folder's name"):
         write_report(spec(name=name))
     assert not (work / "reports").exists()
