@@ -23,12 +23,15 @@ import recbole_llm, recbole_llm.cli.main, recbole_llm.quick_start
 from recbole_llm.config import Config
 from recbole_llm.yaml_io import find_config_file, properties_dir
 from recbole_llm.registry import MODELS
+from recbole_llm.report.contents import Report
+from recbole_llm.report.page import to_html
 for model in MODELS:
     Config(model, "ml-100k")
 print(json.dumps({
     "package": recbole_llm.__file__,
     "properties": str(properties_dir()),
     "quick": str(find_config_file("properties/quick.yaml")),
+    "title": to_html(Report("A title", "", "paper", [], [], [], [], [])).count("<h1>A title</h1>"),
 }))
 """
 
@@ -126,7 +129,8 @@ def test_wheel_holds_code_settings_and_prompts(wheel: Path) -> None:
     for path in properties_dir().rglob("*"):
         if path.suffix in (".yaml", ".txt"):
             assert f"recbole_llm/properties/{path.relative_to(properties_dir())}" in names
-    for path in (CHECKOUT / "recbole_llm").rglob("*.py"):
+    templates = (CHECKOUT / "recbole_llm" / "report" / "templates").iterdir()
+    for path in [*(CHECKOUT / "recbole_llm").rglob("*.py"), *templates]:
         assert str(path.relative_to(CHECKOUT)) in names
     assert "recbole_llm/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "build"))]
@@ -152,4 +156,5 @@ def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path)
         "package": str(target / "recbole_llm" / "__init__.py"),
         "properties": str(target / "recbole_llm" / "properties"),
         "quick": str(target / "recbole_llm" / "properties" / "quick.yaml"),
+        "title": 1,
     }

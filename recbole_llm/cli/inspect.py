@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Inspect a dataset; exit status 0 if it can be read, whatever is found."""
     logging.basicConfig(level=logging.WARNING)
-    from recbole_llm.inspection.page import inspect_dataset
     from recbole_llm.inspection.view import load_view
+    from recbole_llm.inspection.write import inspect_dataset
 
     view = load_view(arguments.dataset, arguments.protocol, parse_settings(rest))
     folder = Path(arguments.output or Path("reports") / "inspect" / arguments.dataset)

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Write the report and print the names of its files."""
     refuse_settings(rest)
-    from recbole_llm.report.build import write_report
+    from recbole_llm.report.write import write_report
 
     files = write_report(arguments.spec, arguments.profile, arguments.runs, arguments.output)
     print("\n".join(map(str, files)))

@@ -1,1 +1,1 @@
-"""What a data set holds, and what in it could make numbers say more than they should."""
+"""What a dataset holds, and what in it could make numbers look better than they are."""

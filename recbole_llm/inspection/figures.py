@@ -1,4 +1,4 @@
-"""The figure of a data set: degrees, and interactions over time."""
+"""The figure of a dataset: degrees, and interactions over time."""
 
 import datetime
 from pathlib import Path
@@ -8,37 +8,24 @@ import numpy as np
 
 from recbole_llm.inspection.statistics import degrees, is_clock
 from recbole_llm.inspection.view import View
+from recbole_llm.plotting import FILLS, figure_style, line_style, panels, save_figure
 from recbole_llm.splitting.protocols import Index
 
-_STYLES = {"users": ("-", "0.0"), "items": ("--", "0.45")}
 _BINS = 60
 
 
-def draw(view: View, stem: Path) -> list[Path]:
-    """Draw the share of users and items with at least k interactions, and the times if any.
+def draw_figure(view: View, stem: Path) -> list[Path]:
+    """Draw the share of users and items with at least k interactions, and the times if known.
 
     Returns:
         The PDF and the PNG.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    n_panels = 1 if view.time is None else 2
-    with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.color": "0.9"}):
-        figure, axes = plt.subplots(1, n_panels, figsize=(3.2 * n_panels + 0.2, 2.4), squeeze=False)
-        _degrees(axes[0, 0], view)
+    with figure_style():
+        figure, axes = panels(1, 1 if view.time is None else 2)
+        _draw_degrees(axes[0, 0], view)
         if view.time is not None:
-            _times(axes[0, 1], view.time)
-        figure.tight_layout()
-        files = [stem.with_suffix(suffix) for suffix in (".pdf", ".png")]
-        for path in files:
-            # Without the date of now, the same data gives the same bytes.
-            metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-            figure.savefig(path, dpi=200, metadata=metadata)
-        plt.close(figure)
-    return files
+            _draw_times(axes[0, 1], view.time)
+        return save_figure(figure, stem)
 
 
 def ccdf(degree: Index) -> tuple[Index, np.ndarray]:
@@ -47,22 +34,23 @@ def ccdf(degree: Index) -> tuple[Index, np.ndarray]:
     return k, counts[::-1].cumsum()[::-1] / len(degree)
 
 
-def _degrees(axis: Any, view: View) -> None:
-    for name, ids in (("users", view.user), ("items", view.item)):
-        line, colour = _STYLES[name]
-        axis.loglog(*ccdf(degrees(ids)), line, color=colour, label=name, drawstyle="steps-pre")
+def _draw_degrees(axis: Any, view: View) -> None:
+    for i, (name, ids) in enumerate((("users", view.user), ("items", view.item))):
+        style = line_style(i)
+        curve = ccdf(degrees(ids))
+        axis.loglog(*curve, style.dashes, color=style.colour, label=name, drawstyle="steps-pre")
     axis.set_xlabel("interactions k")
     axis.set_ylabel("share with at least k")
-    axis.legend(fontsize=7)
+    axis.legend()
 
 
-def _times(axis: Any, time: np.ndarray) -> None:
+def _draw_times(axis: Any, time: np.ndarray) -> None:
     counts, edges = np.histogram(time, bins=_BINS)
-    at = edges.tolist()
-    if is_clock([at[0], at[-1]]):
-        at = [datetime.datetime.fromtimestamp(edge, datetime.UTC) for edge in at]
+    positions = edges.tolist()
+    if is_clock([positions[0], positions[-1]]):
+        positions = [datetime.datetime.fromtimestamp(edge, datetime.UTC) for edge in positions]
         axis.tick_params(axis="x", rotation=30)
     axis.set_axisbelow(True)
-    axis.stairs(counts, at, fill=True, color="0.6")
+    axis.stairs(counts, positions, fill=True, color=FILLS[0])
     axis.set_xlabel("time")
     axis.set_ylabel("interactions")

@@ -1,4 +1,4 @@
-"""Items' features and texts: coverage, and what makes them say little."""
+"""Checks of items' features and texts: items without content, and content that is the same."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,20 +9,22 @@ from numpy.typing import NDArray
 from recbole_llm.data.atomic import read_header, read_item_columns
 from recbole_llm.data.items import Items
 from recbole_llm.data.modality import load_modality
-from recbole_llm.inspection.findings import SHOWN, Finding
+from recbole_llm.inspection.finding import SHOWN, Finding
 from recbole_llm.inspection.view import View
 
-# Mean cosine of two random items from which features are called nearly constant.
-_COSINE = 0.5
+# Mean cosine of two random items from which features are said to have a common part.
+_MAX_COSINE = 0.5
 
 
 def inspect_modalities(view: View) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
     """Describe each modality of the settings, before ``missing_modality`` and scaling.
 
-    A text is not encoded here: its columns are looked at. A file that cannot be read is a finding.
+    A text modality is not encoded: only the columns of its texts are checked. A file that cannot
+    be read is a finding.
 
     Returns:
-        By modality: coverage, width, dtype, norms, duplicates, mean cosine; and the findings.
+        Coverage, width, dtype, norms, duplicates and mean cosine of each modality; and the
+        findings.
     """
     items = Items(view.config, view.dataset.field2id_token[view.dataset.iid_field])
     specs = view.config["modalities"] or {}
@@ -34,7 +36,7 @@ def inspect_modalities(view: View) -> tuple[dict[str, dict[str, Any]], list[Find
         try:
             feature = load_modality(name, spec, items)[1:]
         except (OSError, ValueError) as error:
-            advice = "bring the file, or leave the modality out of `modalities`"
+            advice = "add or repair the file, or leave the modality out of `modalities`"
             findings.append(Finding("unreadable_modality", str(error), 1, [], advice))
             continue
         described[name] = _describe(feature, spec, items)
@@ -46,7 +48,7 @@ def _describe(feature: NDArray[np.float32], spec: object, items: Items) -> dict[
     has_row = feature.any(axis=1)
     present = feature[has_row]
     norm = np.linalg.norm(present, axis=1)
-    found: dict[str, Any] = {
+    content: dict[str, Any] = {
         "n_with": int(has_row.sum()),
         "n_without": int((~has_row).sum()),
         "width": feature.shape[1],
@@ -59,9 +61,9 @@ def _describe(feature: NDArray[np.float32], spec: object, items: Items) -> dict[
         mean = (present / norm[:, None]).mean(axis=0, dtype=np.float64)
         n = len(present)
         # |sum of unit rows|^2 counts each pair twice and each row once.
-        found["mean_cosine"] = float((n * (mean @ mean) - 1) / (n - 1))
-        found["norm"] = [float(norm.min()), float(np.median(norm)), float(norm.max())]
-    return found
+        content["mean_cosine"] = float((n * (mean @ mean) - 1) / (n - 1))
+        content["norm"] = [float(norm.min()), float(np.median(norm)), float(norm.max())]
+    return content
 
 
 def _dtype(spec: object, items: Items) -> str:
@@ -75,7 +77,7 @@ def _feature_findings(
     name: str,
     spec: object,
     feature: NDArray[np.float32],
-    found: Mapping[str, Any],
+    description: Mapping[str, Any],
     items: Items,
 ) -> Iterator[Finding]:
     missing = np.flatnonzero(~feature.any(axis=1)) + 1
@@ -85,26 +87,28 @@ def _feature_findings(
             f"modality {name!r}: {len(missing):,} of {len(feature):,} items have no feature",
             len(missing),
             [str(items.tokens[i]) for i in missing[:SHOWN]],
-            "choose --missing_modality (zero, mean, error); records count them",
+            "choose what a model gets for them: --missing_modality (zero, mean, error)",
         )
     is_file = not isinstance(spec, Mapping) or "file" in spec
-    if is_file and found["n_duplicates"]:
+    if is_file and description["n_duplicates"]:
         yield Finding(
             "duplicate_features",
-            f"modality {name!r}: {found['n_duplicates']:,} items have the feature of another",
-            found["n_duplicates"],
+            f"modality {name!r}: {description['n_duplicates']:,} items have the same feature "
+            f"as another item",
+            description["n_duplicates"],
             [],
-            "a default picture or an empty text? Content cannot tell these items apart",
+            "look for a default picture or an empty text: no model can tell these items apart by "
+            "their content",
         )
-    if is_file and found.get("mean_cosine", 0) >= _COSINE:
-        sign = ", and no value is negative" if found["all_nonnegative"] else ""
+    if is_file and description.get("mean_cosine", 0) >= _MAX_COSINE:
+        sign = ", and no value is negative" if description["all_nonnegative"] else ""
         yield Finding(
             "common_part",
-            f"modality {name!r}: two items have a cosine of {found['mean_cosine']:.2f} on "
+            f"modality {name!r}: the cosine of two items is {description['mean_cosine']:.2f} on "
             f"average{sign}",
             len(feature),
             [],
-            "the common part hides the rest: --modality_scaling=standard takes it out",
+            "set --modality_scaling=standard, which removes the part that all items share",
         )
 
 
@@ -113,19 +117,21 @@ def _texts(view: View, items: Items, specs: Mapping[str, Any]) -> Iterator[Findi
     if not path.is_file():
         return
     header = read_header(path, view.config)
-    named = [
+    of_modalities = [
         column
         for spec in specs.values()
         if isinstance(spec, Mapping) and "text" in spec
         for column in np.atleast_1d(spec["text"]).tolist()
     ]
-    columns = list(dict.fromkeys(named)) or [k for k, v in header.items() if v == "token_seq"]
+    columns = list(dict.fromkeys(of_modalities)) or [
+        k for k, v in header.items() if v == "token_seq"
+    ]
     columns = [column for column in columns if column in header]
     if not columns:
         return
     texts = read_item_columns(path, columns, view.config)
     tokens = [str(token) for token in items.tokens[1:]]
-    # An item without a row has no text either.
+    # An item without a row has no text.
     filled = texts.reindex(tokens, fill_value="").apply(lambda column: column.str.strip() != "")
     empty = np.flatnonzero(~filled.any(axis=1).to_numpy())
     if len(empty):
@@ -134,5 +140,5 @@ def _texts(view: View, items: Items, specs: Mapping[str, Any]) -> Iterator[Findi
             f"{len(empty):,} of {len(tokens):,} items have no text in {', '.join(columns)}",
             len(empty),
             [tokens[i] for i in empty[:SHOWN]],
-            "a text modality has no feature for them; fill the cells, or see --missing_modality",
+            "fill the cells, or choose what a text modality has for them: --missing_modality",
         )

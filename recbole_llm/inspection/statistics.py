@@ -1,4 +1,4 @@
-"""Sizes, degrees and the time span of a data set."""
+"""Sizes, degrees and the time span of a dataset."""
 
 import datetime
 from typing import Any
@@ -8,15 +8,15 @@ import numpy as np
 from recbole_llm.inspection.view import View
 from recbole_llm.splitting.protocols import Index
 
-# Unix seconds from 1990 to 2100; anything else is no clock that can be written as a date.
+# Unix seconds from 1990 to 2100; other times are not shown as dates.
 _CLOCK = (6.3e8, 4.1e9)
 
 
 def statistics(view: View) -> dict[str, Any]:
-    """Return the numbers of a data set's table: counts, sparsity, degrees, parts, time span."""
+    """Return counts, sparsity, degrees, sizes of the parts, and time span, as JSON content."""
     user_degree, item_degree = degrees(view.user), degrees(view.item)
     n = len(view.user)
-    found: dict[str, Any] = {
+    content: dict[str, Any] = {
         "n_users": len(user_degree),
         "n_items": len(item_degree),
         "n_interactions": n,
@@ -28,19 +28,19 @@ def statistics(view: View) -> dict[str, Any]:
     }
     if view.time is not None:
         span = [float(view.time.min()), float(view.time.max())]
-        found["time"] = {"first": span[0], "last": span[1]}
+        content["time"] = {"first": span[0], "last": span[1]}
         if is_clock(span):
-            dates = [datetime.datetime.fromtimestamp(at, datetime.UTC) for at in span]
-            found["time"] |= {
+            dates = [datetime.datetime.fromtimestamp(second, datetime.UTC) for second in span]
+            content["time"] |= {
                 "first_date": f"{dates[0]:%Y-%m-%d}",
                 "last_date": f"{dates[1]:%Y-%m-%d}",
             }
-            found["time"]["days"] = (span[1] - span[0]) / 86400
-    return found
+            content["time"]["days"] = (span[1] - span[0]) / 86400
+    return content
 
 
 def degrees(ids: Index) -> Index:
-    """Return how many interactions each id has, of those that have any."""
+    """Return the number of interactions of each id that has any, (n_active,) int64."""
     counts = np.bincount(ids)
     return counts[counts > 0]
 

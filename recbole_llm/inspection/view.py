@@ -1,4 +1,4 @@
-"""A data set as plain arrays, split by a protocol."""
+"""A dataset as plain arrays, split by a protocol."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ from recbole_llm.splitting.protocols import Index, split_rows
 
 
 class View(NamedTuple):
-    """Interactions after the settings' filters, in file order; (n,) arrays.
+    """The n interactions that the settings' filters keep, in the order of the file.
 
     Attributes:
-        dataset: not yet built.
-        user: int64 internal ids, from 1.
-        item: int64 internal ids, from 1.
-        time: float64, or None without timestamps.
-        ratings: other number columns by name, float64.
-        parts: positions of training, validation and test; none where it cannot be split.
-        protocol: by which it is split, or why it is not.
+        dataset: the dataset as it was read, before it is split.
+        user: (n,) int64 internal ids, from 1.
+        item: (n,) int64 internal ids, from 1.
+        time: (n,) float64 timestamps, or None if no time is loaded.
+        ratings: other number columns by name, each (n,) float64.
+        parts: row numbers of training, validation and test; empty if no split is possible.
+        protocol: name of the protocol of the split, or the reason why no split is possible.
     """
 
     dataset: SourceDataset
@@ -39,25 +39,29 @@ class View(NamedTuple):
         return self.dataset.config
 
     def users(self, ids: Index) -> list[str]:
-        """Return users' tokens."""
+        """Return the tokens of internal user ids."""
         return [str(token) for token in self.dataset.id2token(self.dataset.uid_field, ids)]
 
     def items(self, ids: Index) -> list[str]:
-        """Return items' tokens."""
+        """Return the tokens of internal item ids."""
         return [str(token) for token in self.dataset.id2token(self.dataset.iid_field, ids)]
+
+    def pair_keys(self) -> Index:
+        """Return one number for each interaction, (n,) int64, equal for equal (user, item)."""
+        return self.user.astype(np.int64) * self.dataset.item_num + self.item
 
 
 def load_view(dataset: str, protocol: str | None, settings: Mapping[str, Any]) -> View:
-    """Load a data set, and split it as a run would.
+    """Load a dataset, and split it as a run splits it.
 
     Args:
-        dataset: its name.
-        protocol: of ``recbole_llm split``; None: as the settings say (``split``, a fixed split, or
-            the data set's protocol).
-        settings: as on the command line.
+        dataset: name of the dataset.
+        protocol: name of a protocol of ``recbole_llm split``; None: the split of the settings (a
+            frozen split, a fixed split, or the dataset's protocol).
+        settings: settings of the data, as on the command line of ``run_recbole``.
 
     Raises:
-        FileNotFoundError: the data set is not there.
+        FileNotFoundError: the dataset does not exist.
         ValueError: a setting or a file is wrong.
     """
     config = data_config(dataset, protocol, settings)

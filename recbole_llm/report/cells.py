@@ -2,35 +2,24 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from recbole_llm.config import VOLATILE_KEYS
 from recbole_llm.record import RunRecord
+from recbole_llm.report.records import Run
 from recbole_llm.report.statistics import mean_std
 from recbole_llm.sweep.space import Value
 from recbole_llm.sweep.spec import Row, Spec
 
 
-class Run(NamedTuple):
-    """A record and the file that it was read from."""
-
-    record: RunRecord
-    path: Path
-
-    @property
-    def leaky(self) -> bool:
-        """Whether the run's user profiles were written from held-out interactions."""
-        profiles = self.record.data.get("user_profiles", {})
-        return any(profile["leaky"] for profile in profiles.values())
-
-
 @dataclasses.dataclass
 class Cell:
-    """The runs of one row on one data set at one point, a run a seed.
+    """The runs of one row on one dataset at one point of the grid, one run for each seed.
 
     Attributes:
-        problem: why they are not averaged, or empty.
+        runs: the runs, in ascending order of their seeds.
+        problem: the reason why the runs are not averaged, or an empty text.
     """
 
     runs: list[Run]
@@ -38,11 +27,11 @@ class Cell:
 
     @property
     def leaky(self) -> bool:
-        """Whether a run is; a cell with leaky and clean runs has a ``problem``."""
+        """Whether a run is leaky; a cell with leaky and clean runs has a ``problem``."""
         return any(run.leaky for run in self.runs)
 
     def values(self, part: str, metric: str) -> list[float]:
-        """Return each run's metric; none where there is a problem or nothing was measured."""
+        """Return the metric of each run that measured it; an empty list if there is a problem."""
         measured = [run.record.metrics.get(part, {}).get(metric) for run in self.runs]
         return [] if self.problem else [value for value in measured if value is not None]
 
@@ -56,64 +45,56 @@ Key = tuple[str, str, str]
 
 
 class Cells(NamedTuple):
-    """All cells of a spec, what must be said about them, and where they come from."""
+    """All cells of a spec that have a run.
+
+    Attributes:
+        by_key: cells by dataset, label of the row, and point of the grid as text.
+        notes: sentences for the reader of the report, such as which seeds are missing.
+    """
 
     by_key: dict[Key, Cell]
     notes: list[str]
 
     def get(self, dataset: str, row: Row, point: Mapping[str, Value] | None = None) -> Cell:
-        """Return a cell; an empty one where there is no run."""
+        """Return a cell; an empty one if there is no run."""
         return self.by_key.get((dataset, row.label, _text(point or {})), Cell([]))
 
-
-def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
-    """Read every record of ``<folder>/<run>/record.json`` and ``<folder>/<run>.json``.
-
-    Returns:
-        The finished runs, each once, and a note for each file that is not a record.
-    """
-    runs: dict[str, Run] = {}
-    notes = []
-    for folder in folders:
-        for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
-            try:
-                record = RunRecord.load(path)
-            except ValueError as error:
-                notes.append(f"not read: {error}")
-                continue
-            if record.status == "finished":
-                runs.setdefault(record.id, Run(record, path))
-    return list(runs.values()), notes
+    def runs(self) -> list[Run]:
+        """Return the runs of all cells, each once, in the order of the cells."""
+        runs = [run for cell in self.by_key.values() for run in cell.runs]
+        return list({run.record.id: run for run in runs}.values())
 
 
 def profiles_with_runs(spec: Spec, runs: Iterable[Run]) -> list[str]:
-    """Return which of a spec's profiles a sweep has final runs of."""
-    found = {
+    """Return the profiles of a spec for which a sweep has final runs, the paper's first."""
+    swept = {
         run.record.origin["profile"]
         for run in runs
         if run.record.origin.get("sweep") == spec.name and run.record.origin["kind"] == "final"
     }
-    return [profile for profile in spec.profiles if profile in found]
+    return [profile for profile in spec.profiles if profile in swept]
 
 
-def collect(spec: Spec, runs: Iterable[Run]) -> Cells:
+def collect(spec: Spec, runs: Sequence[Run]) -> Cells:
     """Put runs into the cells of a spec.
 
-    A sweep's final runs name their cell. A run by itself belongs to a row that is not searched if
-    it has the model, data set and every setting of it.
+    The final run of a sweep names its cell. A run that was started by itself belongs to a row that
+    is not searched, if it has the row's model, dataset, one of the seeds, and every setting.
     """
-    runs = list(runs)
     by_key: dict[Key, Cell] = {}
     notes: list[str] = []
     for dataset in spec.datasets:
         for row in spec.rows:
             for point in spec.grid:
-                mine = [run for run in runs if _belongs(run.record, spec, row, dataset, point)]
-                if mine:
+                chosen = [run for run in runs if _belongs(run.record, spec, row, dataset, point)]
+                if chosen:
                     where = f"{row.label} on {dataset}{' at ' + _text(point) if point else ''}"
-                    cell = _cell(mine, spec, where, notes)
+                    cell, cell_notes = _cell(chosen, spec, where)
                     by_key[dataset, row.label, _text(point)] = cell
-    notes += _differences(by_key)
+                    notes += cell_notes
+    for dataset in dict.fromkeys(dataset for dataset, _, _ in by_key):
+        cells = [cell for key, cell in by_key.items() if key[0] == dataset]
+        notes += _differences(dataset, [run for cell in cells for run in cell.runs])
     return Cells(by_key, notes)
 
 
@@ -128,24 +109,25 @@ def _belongs(
     if record.dataset != dataset:
         return False
     if origin:
-        wanted = [spec.name, spec.profile, row.label, "final", dict(point)]
-        return [origin.get(key) for key in ("sweep", "profile", "row", "kind", "point")] == wanted
+        expected = [spec.name, spec.profile, row.label, "final", dict(point)]
+        return [origin.get(key) for key in ("sweep", "profile", "row", "kind", "point")] == expected
     if row.space or record.model != row.model or record.seed not in spec.seeds:
         return False
     settings = spec.settings_of(row, point)
     files = settings.pop("config_files", None)
-    return not files and all(_lookup(record.config, k) == v for k, v in settings.items())
+    return not files and all(_look_up(record.config, k) == v for k, v in settings.items())
 
 
-def _lookup(config: Mapping[str, Any], key: str) -> Any:
+def _look_up(config: Mapping[str, Any], key: str) -> Any:
     value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
     return value
 
 
-def _cell(runs: list[Run], spec: Spec, where: str, notes: list[str]) -> Cell:
+def _cell(runs: Sequence[Run], spec: Spec, where: str) -> tuple[Cell, list[str]]:
     """Keep the newest run of each seed, of the newest settings, and check that they compare."""
+    notes = []
     runs = sorted(runs, key=lambda run: run.record.started, reverse=True)
     settings = _without_seed(runs[0].record)
     by_seed: dict[int, Run] = {}
@@ -160,53 +142,42 @@ def _cell(runs: list[Run], spec: Spec, where: str, notes: list[str]) -> Cell:
         notes.append(f"{where}: no run with seed {', '.join(map(str, missing))}.")
     chosen = [by_seed[seed] for seed in sorted(by_seed)]
     problem = ""
-    for what, values in (
+    for name, values in (
         ("data files", [run.record.data.get("files") for run in chosen]),
         ("protocols", [run.record.protocol for run in chosen]),
         ("leaky and clean user profiles", [run.leaky for run in chosen]),
     ):
         if any(value != values[0] for value in values):
-            problem = f"not averaged: different {what}"
+            problem = f"not averaged: different {name}"
             notes.append(f"{where}: {problem}.")
-    return Cell(chosen, problem)
+    return Cell(chosen, problem), notes
 
 
 def _without_seed(record: RunRecord) -> str:
-    from recbole_llm.config import VOLATILE_KEYS
-
     content = {k: v for k, v in record.config.items() if k not in VOLATILE_KEYS and k != "seed"}
     return json.dumps(content, sort_keys=True)
 
 
-def _differences(by_key: Mapping[Key, Cell]) -> list[str]:
-    """Name the frozen splits, and say where rows of a data set differ in what they should share."""
+def _differences(dataset: str, runs: Sequence[Run]) -> list[str]:
+    """Name the frozen splits of a dataset's runs, and what differs but should be shared."""
     notes = []
-    for dataset in dict.fromkeys(key[0] for key in by_key):
-        cells = [cell for key, cell in by_key.items() if key[0] == dataset]
-        runs = [run for cell in cells for run in cell.runs]
-        for what, found in (
-            ("data files", {json.dumps(run.record.data.get("files")) for run in runs}),
-            ("protocol", {run.record.protocol for run in runs}),
-            (
-                "whether histories are hidden",
-                {run.record.config.get("mask_history") for run in runs},
-            ),
-            ("code version", {str(run.record.environment.get("git_commit")) for run in runs}),
-        ):
-            if len(found) > 1:
-                notes.append(f"{dataset}: the rows differ in {what} ({len(found)} of them).")
-        used = [
-            run.record.data["frozen_split"] for run in runs if "frozen_split" in run.record.data
-        ]
-        for name, protocol, sha256 in sorted(
-            {(it["name"], it["protocol"], it["sha256"]) for it in used}
-        ):
-            notes.append(f"{dataset}: frozen split {name} ({protocol}), sha256 {sha256[:12]}.")
-        splits: dict[int, set[str]] = {}
-        for run in runs:
-            data = run.record.data
-            frozen = data.get("frozen_split", {}).get("sha256")
-            splits.setdefault(run.record.seed, set()).add(str(frozen or data.get("split")))
-        if any(len(found) > 1 for found in splits.values()):
-            notes.append(f"{dataset}: rows of the same seed were split differently.")
+    for name, values in (
+        ("data files", {json.dumps(run.record.data.get("files")) for run in runs}),
+        ("protocol", {run.record.protocol for run in runs}),
+        ("whether histories are hidden", {run.record.config.get("mask_history") for run in runs}),
+        ("code version", {str(run.record.environment.get("git_commit")) for run in runs}),
+    ):
+        if len(values) > 1:
+            notes.append(f"{dataset}: the rows differ in {name} ({len(values)} of them).")
+    frozen = [run.record.data["frozen_split"] for run in runs if "frozen_split" in run.record.data]
+    keys = {(split["name"], split["protocol"], split["sha256"]) for split in frozen}
+    for name, protocol, sha256 in sorted(keys):
+        notes.append(f"{dataset}: frozen split {name} ({protocol}), sha256 {sha256[:12]}.")
+    by_seed: dict[int, set[str]] = {}
+    for run in runs:
+        data = run.record.data
+        digest = data.get("frozen_split", {}).get("sha256") or data.get("split")
+        by_seed.setdefault(run.record.seed, set()).add(str(digest))
+    if any(len(digests) > 1 for digests in by_seed.values()):
+        notes.append(f"{dataset}: rows of the same seed were split differently.")
     return notes

@@ -2,7 +2,7 @@
 
 The figure of MLLMRec (Dang et al., Fig. 6): users drawn at random, their final embeddings brought
 to two dimensions by t-SNE, a Gaussian kernel density over the plane (above) and over the points'
-angles around the centre (below). Runs stand side by side, with the same users on the same data.
+angles around the centre (below). Each run has a column, with the same users on the same data.
 A model that reads users in several ways has a column for each: GALRec its prompts of 0, 1, 2 hops
 (Guan et al., Fig. 4).
 """
@@ -19,20 +19,21 @@ from sklearn.manifold import TSNE
 from torch import Tensor
 
 from recbole_llm.data.loader import FullRankLoader
+from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, save_figure
 from recbole_llm.record import RunRecord
 from recbole_llm.runs.reload import LoadedRun, load_run
 
 Points = NDArray[np.float64]
-_GRID = 100
+_GRID = 100  # points of the density along each side of the plane
 
 
 class UserMap(NamedTuple):
     """One run's users in the plane, as its model reads them in one way.
 
     Attributes:
-        record: of the run.
-        title: what the users are, above the column.
-        points: (n, 2) t-SNE coordinates, centred, the farthest at distance 1.
+        record: record of the run.
+        title: text above the column: model, dataset, and view.
+        points: (n, 2) float64 t-SNE coordinates, centred, the farthest at distance 1.
     """
 
     record: RunRecord
@@ -47,46 +48,62 @@ def plot_embeddings(
     seed: int = 2020,
     data_path: str | None = None,
     labels: Sequence[str] | None = None,
+    title: str = "",
 ) -> list[Path]:
     """Draw the figure of finished runs from their checkpoints.
 
     Args:
-        runs: folders with ``record.json``; models with user embeddings, or with ``user_views``.
+        runs: folders with ``record.json``; the models have user embeddings, or ``user_views``.
         output: folder for ``user-embeddings.pdf``, ``.png`` and the points' ``.csv``.
-        n_users: users drawn at random, all if there are fewer. Paper: 500.
-        seed: of the draw and of t-SNE.
-        data_path: parent of the data sets' folders, if the data has moved.
-        labels: a name for each run; else its model's.
+        n_users: number of users drawn at random; all users if there are fewer. Paper: 500.
+        seed: seed of the draw and of t-SNE.
+        data_path: parent of the datasets' folders, if the data has moved.
+        labels: a name for each run; None: the names of the models.
+        title: title of the figure; may be empty.
 
     Returns:
         The files that were written.
 
     Raises:
-        FileNotFoundError: a record, checkpoint or data set is missing.
+        FileNotFoundError: a record, checkpoint or dataset is missing.
         ValueError: a model has no user embeddings, or there are too few users for t-SNE.
     """
     names = labels or [RunRecord.load(run).model for run in runs]
     maps = [
-        each
+        user_map
         for run, label in zip(runs, names, strict=True)
-        for each in user_maps(run, label, n_users, seed, data_path)
+        for user_map in user_maps(run, label, n_users, seed, data_path)
     ]
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "user-embeddings.csv"
     lines = [
-        f"{each.record.id},{each.title},{x:.6f},{y:.6f}"
-        for each in maps
-        for x, y in each.points.tolist()
+        f"{user_map.record.id},{user_map.title},{x:.6f},{y:.6f}"
+        for user_map in maps
+        for x, y in user_map.points.tolist()
     ]
     table.write_text("\n".join(["run,title,x,y", *lines]) + "\n", encoding="utf-8")
-    return [*_draw(maps, folder / "user-embeddings"), table]
+    return [*draw_maps(maps, folder / "user-embeddings", title), table]
 
 
 def user_maps(
     run: str | Path, label: str, n_users: int, seed: int, data_path: str | None = None
 ) -> list[UserMap]:
-    """Return one run's users in the plane, once for each way its model reads them."""
+    """Return one run's users in the plane, once for each way its model reads them.
+
+    Users are drawn by their tokens, so two runs on the same data show the same users.
+
+    Args:
+        run: folder of the run, or its ``record.json``.
+        label: name of the run in the title.
+        n_users: number of users drawn at random.
+        seed: seed of the draw and of t-SNE.
+        data_path: parent of the dataset's folder, if the data has moved.
+
+    Raises:
+        FileNotFoundError: the record, its checkpoint or the dataset is missing.
+        ValueError: the model has no user embeddings, or fewer than 5 users are drawn.
+    """
     loaded = load_run(run, data_path)
     tokens = loaded.split.dataset.field2id_token[loaded.split.dataset.uid_field]
     order = np.argsort(tokens[1:].astype(str)) + 1  # the same users in every run on the same data
@@ -140,36 +157,39 @@ def angle_density(points: Points, angles: Points) -> Points:
     return np.exp(-0.5 * around**2).sum(axis=1) / (len(theta) * width * np.sqrt(2 * np.pi))
 
 
-def _draw(maps: Sequence[UserMap], stem: Path) -> list[Path]:
-    import matplotlib as mpl
+def draw_maps(maps: Sequence[UserMap], stem: Path, title: str) -> list[Path]:
+    """Draw a column for each map: the plane with its density above, the angles below.
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    Returns:
+        The PDF and the PNG.
+    """
+    with figure_style():
+        figure, axes = panels(2, len(maps), height_ratios=(2.2, 1))
+        for column, user_map in enumerate(maps):
+            _draw_plane(axes[0, column], user_map)
+            _draw_angles(axes[1, column], user_map.points)
+        axes[0, 0].set_ylabel("t-SNE, Gaussian KDE")
+        axes[1, 0].set_ylabel("density")
+        top = max(axis.get_ylim()[1] for axis in axes[1])
+        for axis in axes[1]:
+            axis.set_ylim(0, top)
+        if title:
+            figure.suptitle(title)
+        return save_figure(figure, stem)
 
-    figure, axes = plt.subplots(
-        2, len(maps), figsize=(3.2 * len(maps), 4.8), squeeze=False, height_ratios=(2.2, 1)
-    )
+
+def _draw_plane(axis: Any, user_map: UserMap) -> None:
     side = np.linspace(-1.1, 1.1, _GRID)
     mesh = np.stack(np.meshgrid(side, side)).reshape(2, -1)
+    density = gaussian_kde(user_map.points.T)(mesh).reshape(_GRID, _GRID)
+    axis.contourf(side, side, density, levels=12, cmap=GREYS)
+    axis.plot(*user_map.points.T, ".", markersize=1.5, color=ACCENT, alpha=0.5)
+    axis.set(xticks=[], yticks=[], aspect="equal")
+    axis.set_title(user_map.title)
+
+
+def _draw_angles(axis: Any, points: Points) -> None:
     angles = np.linspace(-np.pi, np.pi, 361)
-    for column, each in enumerate(maps):
-        above, below = axes[:, column]
-        density = gaussian_kde(each.points.T)(mesh).reshape(_GRID, _GRID)
-        above.contourf(side, side, density, levels=12, cmap="Greys")
-        above.plot(*each.points.T, ".", markersize=1.5, color="tab:blue", alpha=0.5)
-        above.set(xticks=[], yticks=[], aspect="equal")
-        above.set_title(each.title, fontsize=9)
-        below.plot(angles, angle_density(each.points, angles), color="black", linewidth=1)
-        below.set(xlim=(-np.pi, np.pi), xlabel="angle [rad]", ylim=(0, None))
-        below.set_xticks([-np.pi, 0, np.pi], ["-π", "0", "π"])
-    axes[0, 0].set_ylabel("t-SNE, Gaussian KDE")
-    axes[1, 0].set_ylabel("density")
-    top = max(axis.get_ylim()[1] for axis in axes[1])
-    for axis in axes[1]:
-        axis.set_ylim(0, top)
-    figure.tight_layout()
-    files = [stem.with_suffix(suffix) for suffix in (".pdf", ".png")]
-    for path in files:
-        figure.savefig(path, dpi=200)
-    plt.close(figure)
-    return files
+    axis.plot(angles, angle_density(points, angles), color="black", linewidth=1)
+    axis.set(xlim=(-np.pi, np.pi), xlabel="angle [rad]", ylim=(0, None))
+    axis.set_xticks([-np.pi, 0, np.pi], ["-π", "0", "π"])

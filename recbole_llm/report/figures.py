@@ -1,201 +1,226 @@
-"""Figures of a grid of runs: lines with a band over seeds, heat maps, bars. Readable in grey."""
+"""Figures of a grid of runs: lines with a band over seeds, heat maps, and bars."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
+from recbole_llm.plotting import (
+    FILLS,
+    GREYS,
+    HATCHES,
+    LineStyle,
+    figure_style,
+    line_style,
+    panels,
+    save_figure,
+)
 from recbole_llm.report.cells import Cells
-from recbole_llm.report.render import short
+from recbole_llm.report.text import digits, short_metric
 from recbole_llm.sweep.space import Value
 from recbole_llm.sweep.spec import Row, Spec
 
-_STYLES = [("-", "o", "0.0"), ("--", "s", "0.45"), (":", "^", "0.25"), ("-.", "D", "0.6")]
+_PARTS = {"valid": "validation", "test": "test"}
 
 
-def draw(
-    spec: Spec, cells: Cells, figure: dict[str, Any], stem: Path
+class FigureSpec(NamedTuple):
+    """One entry of a spec's ``figures``; ``benchmarks/README.md`` lists the keys of each kind."""
+
+    kind: str
+    part: str = "valid"
+    title: str = ""
+    x: str = ""
+    y: str = ""
+    symbol: str = ""
+    x_symbol: str = ""
+    y_symbol: str = ""
+    log: bool = False
+    metrics: Sequence[str] = ("recall@20",)
+    n_users: int = 500
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The metrics as records name them, in lower case."""
+        return [metric.lower() for metric in self.metrics]
+
+    def metric_label(self, metric: str) -> str:
+        """Return the label of an axis that shows a metric."""
+        return f"{short_metric(metric)} ({_PARTS[self.part]})"
+
+    def points(self, spec: Spec) -> list[dict[str, Value]]:
+        """Return the points of the spec's grid that set exactly the keys of this figure."""
+        keys = {key for key in (self.x, self.y) if key}
+        return [point for point in spec.grid if set(point) == keys]
+
+
+def draw_figure(
+    spec: Spec, cells: Cells, entry: FigureSpec, stem: Path
 ) -> tuple[list[Path], list[str]]:
-    """Draw one figure of a spec, a panel a data set.
+    """Draw one figure of a spec, with a panel for each dataset.
+
+    Args:
+        spec: the experiment.
+        cells: its runs.
+        entry: the figure, of kind line, heatmap or bars.
+        stem: path of the files without a suffix.
 
     Returns:
-        The files, PDF and PNG, none where there is no run; and what must be said.
+        The PDF and the PNG, or no file if no run exists; and notes for the reader.
+
+    Raises:
+        ValueError: a logarithmic axis has a value that is not a positive number.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    notes = [f"{stem.name}: drawn on the {_part_name(figure)} split."]
-    with mpl.rc_context({"font.size": 9, "axes.grid": True, "grid.color": "0.9"}):
-        draw_kind = {"line": _lines, "heatmap": _heatmaps, "bars": _bars}[figure["kind"]]
-        drawn, n_points = draw_kind(spec, cells, figure)
-        if not n_points:
-            plt.close(drawn)
+    notes = [f"{stem.name}: drawn on the {_PARTS[entry.part]} split."]
+    with figure_style():
+        figure, n_drawn = _KINDS[entry.kind](spec, cells, entry)
+        if not n_drawn:
             return [], [f"{stem.name}: no run."]
-        drawn.tight_layout()
-        files = [stem.with_suffix(suffix) for suffix in (".pdf", ".png")]
-        for path in files:
-            drawn.savefig(path, dpi=200)
-        plt.close(drawn)
-    wanted = len(spec.datasets) * len(spec.rows) * len(_points(spec, _axes_of(figure)))
-    n_cells = n_points if figure["kind"] == "heatmap" else n_points // len(_metrics(figure))
-    if n_cells < wanted:
-        notes.append(f"{stem.name}: {wanted - n_cells} of {wanted} points have no run.")
+        if entry.title:
+            figure.suptitle(entry.title)
+        files = save_figure(figure, stem)
+    n_cells = n_drawn if entry.kind == "heatmap" else n_drawn // len(entry.metric_names)
+    n_expected = len(spec.datasets) * len(spec.rows) * len(entry.points(spec))
+    if n_cells < n_expected:
+        notes.append(f"{stem.name}: {n_expected - n_cells} of {n_expected} points have no run.")
     return files, notes
 
 
-def _axes_of(figure: dict[str, Any]) -> list[str]:
-    return [figure[axis] for axis in ("x", "y") if axis in figure]
-
-
-def _points(spec: Spec, keys: Sequence[str]) -> list[dict[str, Value]]:
-    """Return the grid's points that set exactly these keys."""
-    return [point for point in spec.grid if set(point) == set(keys)]
-
-
-def _metrics(figure: dict[str, Any]) -> list[str]:
-    return [str(metric).lower() for metric in figure.get("metrics") or ["recall@20"]]
-
-
-def _part_name(figure: dict[str, Any]) -> str:
-    return {"valid": "validation", "test": "test"}[figure["part"]]
-
-
-def _lines(spec: Spec, cells: Cells, figure: dict[str, Any]) -> tuple[Any, int]:
-    from matplotlib import pyplot as plt
-
-    metrics, key, n_points = _metrics(figure), figure["x"], 0
-    drawn, axes = plt.subplots(
-        len(metrics),
-        len(spec.datasets),
-        figsize=(2.8 * len(spec.datasets) + 0.4, 2.1 * len(metrics) + 0.3),
-        squeeze=False,
-        sharex=True,
-    )
-    points = _points(spec, [key])
-    ticks = list(range(len(points)))  # as in the papers: values stand at equal distances
+def _draw_lines(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int]:
+    metrics, points, n_drawn = entry.metric_names, entry.points(spec), 0
+    figure, axes = panels(len(metrics), len(spec.datasets), width=2.8, height=2.1, sharex=True)
+    positions = _positions(entry, points)
     for i, metric in enumerate(metrics):
         for j, dataset in enumerate(spec.datasets):
             axis = axes[i, j]
-            for row, style in zip(spec.rows, _STYLES * len(spec.rows), strict=False):
-                n_points += _line(axis, cells, dataset, row, points, figure["part"], metric, style)
-            axis.set_xticks(ticks, [str(point[key]) for point in points])
-            axis.set_xlim(-0.3, len(points) - 0.7)
+            for k, row in enumerate(spec.rows):
+                stats = [
+                    cells.get(dataset, row, point).mean_std(entry.part, metric) for point in points
+                ]
+                n_drawn += _draw_line(axis, row, positions, stats, line_style(k))
+            _set_x_axis(axis, entry, points, positions)
             if i == 0:
-                axis.set_title(dataset, fontsize=9)
+                axis.set_title(dataset)
             if i == len(metrics) - 1:
-                axis.set_xlabel(str(figure.get("symbol", key)))
+                axis.set_xlabel(entry.symbol or entry.x)
             if j == 0:
-                axis.set_ylabel(f"{short(metric)} ({_part_name(figure)})")
+                axis.set_ylabel(entry.metric_label(metric))
     if len(spec.rows) > 1:
-        axes[0, 0].legend(fontsize=7)
-    return drawn, n_points
+        axes[0, 0].legend()
+    return figure, n_drawn
 
 
-def _line(
+def _positions(entry: FigureSpec, points: Sequence[dict[str, Value]]) -> list[float]:
+    """Return where values stand: at equal distances as in the papers, or on a logarithmic axis."""
+    if not entry.log:
+        return [float(i) for i in range(len(points))]
+    positions = []
+    for point in points:
+        value = point[entry.x]
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise ValueError(
+                f"figures: a logarithmic axis needs positive numbers, and {entry.x} has "
+                f"{value!r}. Leave `log` out."
+            )
+        positions.append(float(value))
+    return positions
+
+
+def _set_x_axis(
+    axis: Any, entry: FigureSpec, points: Sequence[dict[str, Value]], positions: Sequence[float]
+) -> None:
+    if entry.log:
+        axis.set_xscale("log")
+        axis.minorticks_off()
+    else:
+        axis.set_xlim(-0.3, len(points) - 0.7)
+    axis.set_xticks(positions, [str(point[entry.x]) for point in points])
+
+
+def _draw_line(
     axis: Any,
-    cells: Cells,
-    dataset: str,
     row: Row,
-    points: Sequence[dict[str, Value]],
-    part: str,
-    metric: str,
-    style: tuple[str, str, str],
+    positions: Sequence[float],
+    stats: Sequence[tuple[float, float | None] | None],
+    style: LineStyle,
 ) -> int:
-    """Draw one row's line, with a band of one standard deviation where there are several seeds."""
-    found = [
-        (i, stats)
-        for i, point in enumerate(points)
-        if (stats := cells.get(dataset, row, point).mean_std(part, metric)) is not None
-    ]
-    if not found:
+    """Draw one row's line, with a band of one standard deviation over its seeds.
+
+    Returns:
+        The number of points that have a run.
+    """
+    measured = [(position, *pair) for position, pair in zip(positions, stats, strict=True) if pair]
+    if not measured:
         return 0
-    at = [i for i, _ in found]
-    mean = np.array([stats[0] for _, stats in found])
-    std = np.array([stats[1] or 0.0 for _, stats in found])
-    line, marker, colour = style
-    axis.plot(at, mean, line, marker=marker, color=colour, markersize=4, label=row.label)
-    axis.fill_between(at, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
-    return len(found)
+    x = [position for position, _, _ in measured]
+    mean = np.array([value for _, value, _ in measured])
+    std = np.array([spread or 0.0 for _, _, spread in measured])
+    axis.plot(x, mean, style.dashes, marker=style.marker, color=style.colour, label=row.label)
+    axis.fill_between(x, mean - std, mean + std, color=style.colour, alpha=0.15, linewidth=0)
+    return len(measured)
 
 
-def _heatmaps(spec: Spec, cells: Cells, figure: dict[str, Any]) -> tuple[Any, int]:
-    from matplotlib import pyplot as plt
-
-    metric, x, y = _metrics(figure)[0], figure["x"], figure["y"]
-    panels = [(dataset, row) for dataset in spec.datasets for row in spec.rows]
-    drawn, axes = plt.subplots(
-        1, len(panels), figsize=(3.1 * len(panels) + 0.5, 2.9), squeeze=False
-    )
-    points = _points(spec, [x, y])
-    xs = list(dict.fromkeys(point[x] for point in points))
-    ys = list(dict.fromkeys(point[y] for point in points))
-    n_points = 0
-    for axis, (dataset, row) in zip(axes[0], panels, strict=True):
+def _draw_heatmaps(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int]:
+    metric, points = entry.metric_names[0], entry.points(spec)
+    of_panels = [(dataset, row) for dataset in spec.datasets for row in spec.rows]
+    figure, axes = panels(1, len(of_panels), width=3.1, height=2.7)
+    xs = list(dict.fromkeys(point[entry.x] for point in points))
+    ys = list(dict.fromkeys(point[entry.y] for point in points))
+    n_drawn = 0
+    for axis, (dataset, row) in zip(axes[0], of_panels, strict=True):
         grid = np.full((len(ys), len(xs)), np.nan)
         for point in points:
-            stats = cells.get(dataset, row, point).mean_std(figure["part"], metric)
+            stats = cells.get(dataset, row, point).mean_std(entry.part, metric)
             if stats is not None:
-                grid[ys.index(point[y]), xs.index(point[x])] = stats[0]
-                n_points += 1
-        title = dataset if len(spec.rows) == 1 else f"{row.label} on {dataset}"
-        axis.set_title(title, fontsize=9)
+                grid[ys.index(point[entry.y]), xs.index(point[entry.x])] = stats[0]
+                n_drawn += 1
+        axis.set_title(dataset if len(spec.rows) == 1 else f"{row.label} on {dataset}")
         axis.set_xticks(range(len(xs)), map(str, xs))
         axis.set_yticks(range(len(ys)), map(str, ys))
-        axis.set_xlabel(str(figure.get("x_symbol", x)))
-        axis.set_ylabel(str(figure.get("y_symbol", y)))
+        axis.set_xlabel(entry.x_symbol or entry.x)
+        axis.set_ylabel(entry.y_symbol or entry.y)
         axis.grid(False)
-        if np.isnan(grid).all():
-            continue
-        image = axis.imshow(grid, origin="lower", cmap="Greys", aspect="auto")
-        middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
-        for (i, j), value in np.ndenumerate(grid):
-            if not np.isnan(value):
-                colour = "white" if value > middle else "black"
-                text = f"{value:.4f}".removeprefix("0")
-                axis.text(j, i, text, ha="center", va="center", fontsize=6, color=colour)
-        bar = drawn.colorbar(image, ax=axis, shrink=0.85)
-        bar.set_label(f"{short(metric)} ({_part_name(figure)})")
-    return drawn, n_points
+        if not np.isnan(grid).all():
+            _draw_heatmap(figure, axis, grid, entry.metric_label(metric))
+    return figure, n_drawn
 
 
-def _bars(spec: Spec, cells: Cells, figure: dict[str, Any]) -> tuple[Any, int]:
-    from matplotlib import pyplot as plt
+def _draw_heatmap(figure: Figure, axis: Any, grid: np.ndarray[Any, Any], label: str) -> None:
+    """Draw a grid (y, x) of values, NaN where no run exists, each value written in its field."""
+    image = axis.imshow(grid, origin="lower", cmap=GREYS, aspect="auto")
+    middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
+    for (i, j), value in np.ndenumerate(grid):
+        if not np.isnan(value):
+            colour = "white" if value > middle else "black"
+            axis.text(j, i, digits(value), ha="center", va="center", fontsize=6, color=colour)
+    figure.colorbar(image, ax=axis, shrink=0.85).set_label(label)
 
-    metrics, n_points = _metrics(figure), 0
-    drawn, axes = plt.subplots(
-        len(spec.datasets),
-        len(metrics),
-        figsize=(3.4 * len(metrics) + 0.4, 2.6 * len(spec.datasets)),
-        squeeze=False,
-    )
+
+def _draw_bars(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int]:
+    metrics, n_drawn = entry.metric_names, 0
+    figure, axes = panels(len(spec.datasets), len(metrics), width=3.4, height=2.6)
+    labels = [row.label for row in spec.rows]
+    tilted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     for i, dataset in enumerate(spec.datasets):
         for j, metric in enumerate(metrics):
             axis = axes[i, j]
-            for at, row in enumerate(spec.rows):
-                stats = cells.get(dataset, row).mean_std(figure["part"], metric)
+            for k, row in enumerate(spec.rows):
+                stats = cells.get(dataset, row).mean_std(entry.part, metric)
                 if stats is None:
                     continue
-                n_points += 1
-                axis.bar(
-                    at,
-                    stats[0],
-                    yerr=stats[1],
-                    color=str(0.85 - 0.3 * (at % 2)),
-                    edgecolor="black",
-                    hatch=["", "///"][at % 2],
-                    capsize=3,
-                )
-            axis.set_xticks(
-                range(len(spec.rows)),
-                [row.label for row in spec.rows],
-                rotation=30,
-                ha="right",
-                rotation_mode="anchor",
-            )
+                n_drawn += 1
+                look = {"color": FILLS[(k + 1) % 2], "hatch": HATCHES[(k + 1) % 2]}
+                axis.bar(k, stats[0], yerr=stats[1], edgecolor="black", capsize=3, **look)
+            axis.set_xticks(range(len(labels)), labels, **tilted)
             axis.set_axisbelow(True)
-            axis.set_title(dataset, fontsize=9)
-            axis.set_ylabel(f"{short(metric)} ({_part_name(figure)})")
-    return drawn, n_points
+            axis.set_title(dataset)
+            axis.set_ylabel(entry.metric_label(metric))
+    return figure, n_drawn
+
+
+_KINDS: dict[str, Callable[[Spec, Cells, FigureSpec], tuple[Figure, int]]] = {
+    "line": _draw_lines,
+    "heatmap": _draw_heatmaps,
+    "bars": _draw_bars,
+}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 Vector = NDArray[np.float64]
-#: What per-user values can be computed from saved lists.
+#: Metrics whose value for each user can be computed from saved lists.
 TESTED = ("recall", "ndcg", "hit", "precision", "mrr")
 
 
@@ -28,14 +28,15 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def improvement(ours: float, other: float) -> float | None:
-    """Return by how many percent ``ours`` is above ``other``; None above zero."""
+    """Return by how many percent ``ours`` is above ``other``; None if ``other`` is zero."""
     return 100 * (ours - other) / other if other else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's step-down adjusted p-values, in the order given.
 
-    The i-th smallest of m, counted from 0, is multiplied by m - i; none may be below one before it.
+    The i-th smallest of m p-values, counted from 0, is multiplied by m - i, and is then raised to
+    the adjusted value before it if it is smaller.
     """
     adjusted, highest = [0.0] * len(p_values), 0.0
     for i, index in enumerate(np.argsort(np.asarray(p_values, dtype=float), kind="stable")):
@@ -45,7 +46,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def paired_tests(ours: Vector, other: Vector) -> PValues:
-    """Test two metrics of the same users, in the same order; equal ones give p = 1."""
+    """Test a metric of two rows, (n_users,) float64, the same users in order; equal rows: p = 1."""
     difference = ours - other
     if not difference.any():
         return PValues(1.0, 1.0)
@@ -57,10 +58,15 @@ def paired_tests(ours: Vector, other: Vector) -> PValues:
 
 
 def user_metric(lists: Path, metric: str) -> dict[str, float] | None:
-    """Return each user's unrounded metric from a run's saved lists, or the mean over its lists.
+    """Return each user's unrounded metric; a user with several lists has the mean over them.
 
-    None where there are no lists, they are shorter than the metric's cut-off or older than the
-    hits in them, or the metric is not one of ``TESTED``.
+    Args:
+        lists: path of a run's saved lists, one JSON object a line.
+        metric: a metric with its cut-off, such as ``recall@10``.
+
+    Returns:
+        The metric by the user's token; None if the file does not exist or its lines have no
+        ``hits``, or if the metric has no cut-off or is not one of ``TESTED``.
     """
     name, _, cut = metric.partition("@")
     if name not in TESTED or not cut or not lists.is_file():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from recbole_llm.registry import MODELS, recbole_models
-from recbole_llm.report.table import published_folder, read_published
+from recbole_llm.report.published import published_folder, read_published
 from recbole_llm.sweep.settings import check_settings
 from recbole_llm.sweep.spec import load_spec
 from recbole_llm.yaml_io import read_yaml
@@ -45,14 +45,13 @@ def test_settings_are_those_of_the_models(
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_published_tables_are_there_and_name_the_rows(path: Path) -> None:
     spec = load_spec(path)
-    if not spec.published:
+    published = read_published(spec)
+    if published is None:
         return
-    notes: list[str] = []
-    found = read_published(spec, notes)
-    assert len(notes) == 1 and "Sec. " in notes[0]
-    shared = {row.published or row.label for row in spec.rows} & set(found)
+    assert "Sec. " in published.source
+    shared = {row.published or row.label for row in spec.rows} & set(published.rows)
     assert len(shared) >= min(2, len(spec.rows)), "rows are named as the paper names them"
-    assert {dataset for by_dataset in found.values() for dataset in by_dataset} >= set(
+    assert {dataset for by_dataset in published.rows.values() for dataset in by_dataset} >= set(
         spec.datasets
     )
 

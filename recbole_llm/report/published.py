@@ -1,0 +1,54 @@
+"""The papers' own numbers, from ``benchmarks/published/``."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recbole_llm.sweep.spec import Spec
+from recbole_llm.yaml_io import read_yaml
+
+
+class Published(NamedTuple):
+    """A table as its paper prints it.
+
+    Attributes:
+        source: paper, place in it, and remarks, as a sentence.
+        rows: values by label of the row, dataset, and column; a cell that the paper leaves empty
+            is left out.
+    """
+
+    source: str
+    rows: dict[str, dict[str, dict[str, Any]]]
+
+
+def read_published(spec: Spec) -> Published | None:
+    """Read the table that a spec's ``published`` names; None if the spec names none.
+
+    Raises:
+        ValueError: the file has no such table, or a row has more or fewer values than columns.
+    """
+    if not spec.published:
+        return None
+    file, _, name = spec.published.partition("/")
+    path = published_folder(spec) / f"{file}.yaml"
+    content = read_yaml(path) if path.is_file() else {}
+    table = (content.get("tables") or {}).get(name)
+    if table is None:
+        raise ValueError(f"published: {path} has no table {name!r}.")
+    columns = table["columns"]
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for label, by_dataset in table["rows"].items():
+        for dataset, values in by_dataset.items():
+            if len(values) != len(columns):
+                raise ValueError(
+                    f"{path}, {name}, {label}, {dataset}: {len(values)} values for "
+                    f"{len(columns)} columns."
+                )
+            pairs = zip(columns, values, strict=True)
+            rows.setdefault(label, {})[dataset] = {k: v for k, v in pairs if v is not None}
+    note = table.get("note", "")
+    return Published(f"Published: {content['paper']}, {table['where']}. {note}".strip(), rows)
+
+
+def published_folder(spec: Spec) -> Path:
+    """Return the folder of published numbers, next to the folder of the spec."""
+    return spec.path.resolve().parent.parent / "published"

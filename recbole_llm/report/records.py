@@ -1,0 +1,92 @@
+"""The run records that a report reads, and the copies of them that it keeps."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from recbole_llm.files import check_name, replacing
+from recbole_llm.record import RunRecord
+
+
+class Run(NamedTuple):
+    """A record and the file that it was read from."""
+
+    record: RunRecord
+    path: Path
+
+    @property
+    def leaky(self) -> bool:
+        """Whether the run's user profiles were written from held-out interactions."""
+        profiles = self.record.data.get("user_profiles", {})
+        return any(profile["leaky"] for profile in profiles.values())
+
+
+def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Read every record of ``<folder>/<run>/record.json`` and ``<folder>/<run>.json``.
+
+    Returns:
+        The finished runs, each id once, from the first folder that has it; and a note for each
+        file that is not a record, or whose id could lead to another folder.
+    """
+    runs: dict[str, Run] = {}
+    notes = []
+    for folder in folders:
+        for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
+            try:
+                record = RunRecord.load(path)
+                check_name(f"id in {path}", str(record.id))  # names the kept copy
+            except ValueError as error:
+                notes.append(f"not read: {error}")
+                continue
+            if record.status == "finished":
+                runs.setdefault(record.id, Run(record, path))
+    return list(runs.values()), notes
+
+
+def keep_records(used: Iterable[Run], folder: Path) -> list[str]:
+    """Copy the records of a report's runs into its folder; no record there is removed or replaced.
+
+    A number of the report can then be traced wherever the folder goes.
+
+    Args:
+        used: the runs that the report shows.
+        folder: the report's folder of records, made if it does not exist.
+
+    Returns:
+        Notes: which kept records differ from the runs that are shown, and how many are not shown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    notes, shown = [], set()
+    for run in used:
+        shown.add(run.record.id)
+        path = folder / f"{run.record.id}.json"
+        if not path.exists():
+            with replacing(path) as file:
+                file.write(f"{json.dumps(run.record.shared(), indent=1)}\n".encode())
+        elif not _is_same(run.record, path):
+            notes.append(
+                f"records/{path.name} was not replaced: it differs from the run of the same id "
+                f"whose numbers are shown."
+            )
+    hidden = {path.stem for path in folder.glob("*.json")} - shown
+    if hidden:
+        notes.append(
+            f"This report shows {len(shown)} runs; {len(hidden)} more in records/ have another "
+            f"profile, other settings, or a newer run in their cell."
+        )
+    return notes
+
+
+def _is_same(record: RunRecord, path: Path) -> bool:
+    try:
+        return RunRecord.load(path).shared() == record.shared()
+    except ValueError:  # damaged
+        return False
+
+
+def lists_of(run: Run) -> Path:
+    """Return the path of a run's top-k lists on test, in the folder of its record."""
+    if run.path.name == "record.json":
+        return run.path.with_name("topk-test.jsonl")
+    return run.path.with_suffix(".topk-test.jsonl")

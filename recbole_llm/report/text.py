@@ -1,0 +1,51 @@
+"""How numbers, labels and headings are written, in every format of a report."""
+
+from recbole_llm.report.significance import Column
+from recbole_llm.report.table import Line, Number
+
+NO_RUN = "no run"
+STAR_MEANS = (
+    "* above the strongest other row, Wilcoxon and paired t test on users, two-sided, "
+    "Holm-corrected over the table, both p < 0.05"
+)
+_SHORT = {"recall": "R", "ndcg": "N", "hit": "H"}
+
+
+def short_metric(metric: str) -> str:
+    """Return ``R@10`` for ``recall@10``."""
+    name, at, k = metric.partition("@")
+    return f"{_SHORT.get(name, name)}{at}{k}"
+
+
+def head_text(column: Column) -> str:
+    """Return the heading of a column, such as ``beauty R@10``."""
+    return f"{column.dataset} {short_metric(column.metric)}"
+
+
+def digits(value: float) -> str:
+    """Return a number with four decimals, and without the zero before the point."""
+    return f"{value:.4f}".removeprefix("0") if 0 <= value < 1 else f"{value:.4f}"
+
+
+def value_text(number: Number | None, published: bool = False) -> str:
+    """Return ``.0412 ± .0003*``; for a missing number ``no run``, or nothing in a published row."""
+    if number is None:
+        return "" if published else NO_RUN
+    spread = f" ± {digits(number.std)}" if number.std is not None else ""
+    return f"{digits(number.mean)}{spread}{'*' if number.significant else ''}"
+
+
+def label_text(line: Line) -> str:
+    """Return the name of a row, and whether it is published or leaky."""
+    return f"{line.label}{' (published)' if line.published else ''}{' LEAKY' if line.leaky else ''}"
+
+
+def gain_text(gain: float | None) -> str:
+    """Return a gain in percent, such as ``+1.2 %``, or nothing for None."""
+    return "" if gain is None else f"{gain:+.1f} %"
+
+
+def seeds_text(line: Line) -> str:
+    """Return the number of seeds of a measured row, or a range if its columns differ."""
+    counts = sorted({len(number.runs) for number in line.numbers if number is not None})
+    return "" if line.published else "-".join(map(str, counts)) or "0"
