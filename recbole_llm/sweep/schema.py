@@ -80,6 +80,7 @@ class CostTable(Entry):
     """A table of seconds and memory of each stage."""
 
     kind: Literal["cost"]
+    title: str | None = Field(None, description="Title; left out, Cost of each stage.")
 
 
 TableEntry = Annotated[
@@ -88,7 +89,11 @@ TableEntry = Annotated[
 ]
 
 
-class _Chart(Entry):
+class _Figure(Entry):
+    title: str | None = Field(None, description="Title above the figure.")
+
+
+class _Chart(_Figure):
     metrics: Metrics | None = Field(None, description="Metrics; left out, recall@20.")
     part: Literal["valid", "test"] = Field(
         "valid", description="Part of the data that the metrics are measured on."
@@ -101,6 +106,7 @@ class LineFigure(_Chart):
     kind: Literal["line"]
     x: str = Field(description="Key of the grid on the horizontal axis.")
     symbol: str | None = Field(None, description="Label of the axis; left out, the key.")
+    log: bool = Field(False, description="Whether the horizontal axis is logarithmic.")
 
 
 class HeatmapFigure(_Chart):
@@ -122,7 +128,7 @@ class BarsFigure(_Chart):
     kind: Literal["bars"]
 
 
-class EmbeddingsFigure(Entry):
+class EmbeddingsFigure(_Figure):
     """Users in the plane by t-SNE, drawn from the runs' checkpoints."""
 
     kind: Literal["embeddings"]
