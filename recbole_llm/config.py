@@ -6,30 +6,31 @@ set: the ``dataset.yaml`` of its folder, else what is shipped), RecBole's.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from recbole.config import Config as RecBoleConfig
-from recbole.evaluator import metric_types
-from recbole.utils import EvaluatorType, ModelType
+from recbole.utils import ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
-from recbole_llm.registry import get_model_class, suggest
-from recbole_llm.splitting.frozen import read_frozen
+from recbole_llm.registry import StageSpec, get_model_class, suggest
+from recbole_llm.settings.checks import (
+    check_columns,
+    check_kind,
+    check_metrics,
+    check_negatives,
+    check_size,
+)
+from recbole_llm.settings.resolve import (
+    Given,
+    plain,
+    resolve_forms,
+    resolve_modalities,
+    resolve_protocol,
+)
+from recbole_llm.settings.run import settings_of_run
 from recbole_llm.yaml_io import find_config_file, properties_dir, read_yaml, read_yaml_beside
-
-#: The two evaluation protocols by name; see the README for the papers that use each.
-PROTOCOLS: dict[str, dict[str, Any]] = {
-    "loo": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
-    "random811": {
-        "split": {"RS": [0.8, 0.1, 0.1]},
-        "order": "RO",
-        "group_by": "user",
-        "mode": "full",
-    },
-}
 
 # Where a run writes and how it talks: no number depends on these.
 VOLATILE_KEYS = frozenset(
@@ -44,28 +45,47 @@ _UNLISTED_KEYS = frozenset(
     "wandb_project numerical_features entity_kg_num_interval relation_kg_num_interval".split()
 )
 
+# What a stage takes over from the model it is a stage of; the rest is its own default.
+_STAGE_KEYS = (
+    "seed reproducibility gpu_id use_gpu state show_progress data_path cache_dir checkpoint_dir "
+    "checkpoint_s runs_dir torch_threads metrics topk valid_metric metric_decimal_place eval_users "
+    "mask_history missing_modality"
+).split()
 
-# Smallest value of the integers that every run reads; a model checks its own.
-_INTEGERS = {
-    "epochs": 0,
-    "train_batch_size": 1,
-    "eval_batch_size": 1,
-    "eval_users": 1,
-    "eval_step": 0,
-    "stopping_step": 0,
-    "gradient_accumulation_steps": 1,
-    "save_topk": 0,
-    "seed": 0,
-}
-_LEARNERS = ["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"]
-_INTERVAL = re.compile(r"[(\[]\s*[-+]?[\d.e]+\s*,\s*(?:[-+]?[\d.e]+|inf)\s*[)\]]")
+# Checked by ``resolve_protocol``, for a frozen split has a protocol of its own.
+_RESOLVED_KEYS = frozenset(["protocol"])
+
+
+class StageOrigin(NamedTuple):
+    """What an error says of a setting that was given for a stage.
+
+    Attributes:
+        prefix: text before a key's name, such as ``graph_stage.``.
+        place: place that the stage's settings come from.
+        keys: keys that were given for the stage; it takes the others over or has a default.
+    """
+
+    prefix: str
+    place: str
+    keys: frozenset[str]
 
 
 class Config(RecBoleConfig):
-    """RecBole's Config that finds our models and refuses keys that nothing reads.
+    """RecBole's Config that finds our models, and checks every key and value before a run.
+
+    Args:
+        model: name of a model, or ``package.module:Class``.
+        dataset: name of a data set.
+        config_files: YAML files, the later over the earlier.
+        overrides: settings by key; over the files.
+        command_line: settings by key; over everything else.
+        stage: origin of the settings, where they are those of a stage.
+
+    Attributes:
+        stages: settings of each earlier stage that the model needs, by the stage's name.
 
     Raises:
-        ValueError: an unknown model, key, metric or protocol, or a value out of place.
+        ValueError: an unknown model, key, metric or protocol, or a value that is not declared.
         FileNotFoundError: a config file does not exist.
     """
 
@@ -76,14 +96,36 @@ class Config(RecBoleConfig):
         config_files: Sequence[str | Path] = (),
         overrides: Mapping[str, Any] | None = None,
         command_line: Mapping[str, Any] | None = None,
+        *,
+        stage: StageOrigin | None = None,
     ) -> None:
         self._command_line = dict(command_line or {})
+        self._stage = stage
+        self._default_origins: dict[str, str] = {}
         super().__init__(
             model=model,
             dataset=dataset,
             config_file_list=[str(path) for path in config_files],
             config_dict=dict(overrides or {}),
         )
+        self.stages = {
+            name: stage_config(self, name, spec)
+            for name, spec in (self._call_hook("required_stages") or {}).items()
+        }
+        self._call_hook("check_settings")
+
+    def check_available(self) -> None:
+        """Look up what the model reads besides the data set, such as a language model's files.
+
+        Raises:
+            ValueError, OSError, ImportError: something is missing; the text says what to do.
+        """
+        self._call_hook("check_available")
+
+    def _call_hook(self, name: str) -> Any:
+        """Call a class method of the model with these settings, where the model defines it."""
+        hook = getattr(self.model_class, name, None)
+        return None if hook is None else hook(self)
 
     def compatibility_settings(self) -> None:
         """Do nothing: upstream sets numpy names that numpy 2 refuses; see ``compat``."""
@@ -105,6 +147,7 @@ class Config(RecBoleConfig):
         replaced: set[str] = set()
         for source in (self.file_config_dict, self.variable_config_dict, self.cmd_config_dict):
             for key, value in source.items():
+                check_size(key, value)
                 if "." not in key:
                     replaced.add(key)
                 _set_dotted(merged, key, value)
@@ -137,7 +180,9 @@ class Config(RecBoleConfig):
         if model_class.__module__.startswith("recbole_llm."):
             internal.update(read_yaml(properties / "model" / f"{model}.yaml"))
         elif not model_class.__module__.startswith("recbole."):
-            internal.update(read_yaml_beside(model_class))
+            own = read_yaml_beside(model_class)
+            internal.update(own)
+            self._default_origins.update(dict.fromkeys(own, f"{model_class.__name__}.yaml"))
         # A data set's settings, then those of this model on it (published, or tuned on validation).
         internal.update(self._dataset_settings(dataset))
         tuned = properties / "model" / model / f"{dataset}.yaml"
@@ -153,9 +198,11 @@ class Config(RecBoleConfig):
             shipped = properties_dir() / "dataset" / f"{dataset}.yaml"
             return read_yaml(shipped) if shipped.exists() else {}
         settings, known = read_yaml(own), self._known_keys()
-        for key in settings:
+        for key, value in settings.items():
+            check_size(key, value)
             if key not in known:
                 raise ValueError(f"{own}: unknown key {key!r}.{suggest(key, sorted(known))}")
+        self._default_origins.update(dict.fromkeys(settings, str(own)))
         return settings
 
     def _known_keys(self) -> set[str]:
@@ -168,20 +215,29 @@ class Config(RecBoleConfig):
             known |= set(self.file_config_dict)  # a user's own model may bring its own keys
         for key in self.external_config_dict:
             if key not in known and not key.startswith("alias_of_"):
+                name = self._full_name(key)
                 raise ValueError(
-                    f"unknown key {key!r} ({self._origin(key)}) for model {model} on dataset "
-                    f"{dataset}.{suggest(key, sorted(known))}"
+                    f"unknown key {name!r} ({self._origin(name)}) for model {model} on dataset "
+                    f"{dataset}.{suggest(key, sorted(known), name.removesuffix(key))}"
                 )
 
-    def _origin(self, key: str) -> str:
+    def _full_name(self, key: str) -> str:
+        """Return ``graph_stage.n_layers`` for a key that was given for the graph stage."""
+        return self._stage.prefix + key if self._stage and key in self._stage.keys else key
+
+    def _origin(self, name: str) -> str:
+        """Return the place that a setting comes from, by its full name."""
+        if self._stage and name.startswith(self._stage.prefix):
+            return self._stage.place
+        key = name.partition(".")[0]
         for place, source in (
             ("command line", self.cmd_config_dict),
             ("config dict", self.variable_config_dict),
             ("config file", self.file_config_dict),
         ):
-            if any(name.split(".")[0] == key for name in source):
+            if any(given.partition(".")[0] == key for given in source):
                 return place
-        return "default"
+        return self._default_origins.get(key, "default")
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         for key in self._only_dotted:  # --a.b=1 keeps what else the defaults have in a
@@ -191,141 +247,33 @@ class Config(RecBoleConfig):
                 if key.partition(".")[0] in self._only_dotted:
                     _set_dotted(self.external_config_dict, key, value)
         final: dict[str, Any] = {**self.internal_config_dict, **self.external_config_dict}
-        self._check_kinds(final)
-        self._resolve_modalities(final)
-        self._resolve_protocol(final)
-        self._check_metrics(final)
-        _check_values(final, self._origin)
+        sequential = self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        given = Given(self.dataset, self.external_config_dict, self._origin, sequential)
+        resolve_forms(final, given)
+        resolve_modalities(final, self.internal_config_dict.get("modalities"), given)
+        self._check_declared(final)
+        resolve_protocol(final, given)
+        check_metrics(final, self._origin)
         # RecBole refuses its own default here: a full softmax draws no negatives.
         if (
-            self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
+            sequential
             and final.get("loss_type") == "CE"
             and "train_neg_sample_args" not in self.external_config_dict
         ):
             final["train_neg_sample_args"] = None
         return final
 
-    def _check_kinds(self, final: dict[str, Any]) -> None:
-        """Refuse text where the default is a number or a switch; make folders text."""
-        for key, value in self.external_config_dict.items():
-            default = self.internal_config_dict.get(key)
-            wanted = "a number" if isinstance(default, (int, float)) else ""
-            if isinstance(default, bool):
-                wanted = "true or false"
-            wrong = str if isinstance(default, bool) else (str, bool)
-            if wanted and isinstance(value, wrong):
-                raise ValueError(f"{key} must be {wanted}, got {value!r} ({self._origin(key)}).")
-        for key in ("data_path", "checkpoint_dir", "cache_dir", "runs_dir"):
-            if final.get(key) is None:
-                raise ValueError(f"{key} must be a folder, got none ({self._origin(key)}).")
-            final[key] = str(final[key])
-
-    def _resolve_modalities(self, final: dict[str, Any]) -> None:
-        """Let ``modalities: [text]`` choose among the modalities that the dataset's YAML names."""
-        chosen, offered = final.get("modalities"), self.internal_config_dict.get("modalities") or {}
-        if isinstance(chosen, str):
-            chosen = [chosen]
-        if isinstance(chosen, (list, tuple)):
-            for name in chosen:
-                if name not in offered:
-                    raise ValueError(
-                        f"modality {name!r} ({self._origin('modalities')}) is not one of dataset "
-                        f"{self.dataset!r}, which has: {', '.join(offered) or 'none'}."
-                        f"{suggest(str(name), list(offered))}"
-                    )
-            final["modalities"] = {name: offered[name] for name in chosen}
-
-    def _resolve_frozen(self, final: dict[str, Any]) -> None:
-        """Let ``split`` name a frozen split, whose protocol and row settings a run then has."""
-        folder = Path(final["data_path"]) / self.dataset
-        frozen = read_frozen(str(final["split"]), folder, self.dataset)
-        for key, value in {**frozen.settings, "protocol": frozen.protocol}.items():
-            given = _plain(self.external_config_dict.get(key))
-            if given is not None and given != value:
-                raise ValueError(
-                    f"{key}={given!r} ({self._origin(key)}) does not fit split {frozen.name!r}, "
-                    f"which was frozen with {key}={value!r}. Leave it out, or freeze another "
-                    f"split with `recbole_llm split`."
-                )
-            final[key] = value
-        final |= {"split": frozen.name, "split_sha256": frozen.sha256}
-        final["split_dir"] = str(frozen.folder)
-        sequential = self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
-        final["eval_args"] = {
-            "split": {"frozen": frozen.name},
-            "order": "TO" if sequential or frozen.manifest["seed"] is None else "RO",
-            "group_by": "user",
-            "mode": "full",
-        }
-
-    def _resolve_protocol(self, final: dict[str, Any]) -> None:
-        asked = self.external_config_dict.get("protocol")
-        if final["split"] is not None:
-            if "eval_args" in self.external_config_dict:
-                raise ValueError("split and eval_args are both given, and both say how to split.")
-            return self._resolve_frozen(final)
-        if asked is not None and asked not in PROTOCOLS:
-            raise ValueError(
-                f"unknown protocol {asked!r} ({self._origin('protocol')}); expected one of "
-                f"{', '.join(PROTOCOLS)}.{suggest(str(asked), list(PROTOCOLS))} Others are frozen "
-                f"first: recbole_llm split --dataset={self.dataset} --protocol=...; see its --help."
-            )
-        if asked is not None and "eval_args" in self.external_config_dict:
-            raise ValueError(
-                "protocol and eval_args are both given, and both say how to split. Give one."
-            )
-        if final.get("benchmark_filename"):
-            if asked is not None:
-                raise ValueError(
-                    f"dataset {self.dataset!r} comes with a fixed split "
-                    f"(benchmark_filename: {final['benchmark_filename']}), which protocol "
-                    f"{asked!r} cannot re-split. Leave out --protocol."
-                )
-            final["protocol"] = "fixed"
-            final["eval_args"] = {**PROTOCOLS["random811"], **final.get("eval_args", {})}
-            # Nothing is ordered by a fixed split, but RecBole wants the model's usual order named.
-            sequential = self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
-            final["eval_args"]["order"] = "TO" if sequential else "RO"
-        elif "eval_args" in self.external_config_dict:
-            final["protocol"] = next(
-                (name for name, args in PROTOCOLS.items() if args == final["eval_args"]), "custom"
-            )
-        else:
-            sequential = self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL
-            default = "loo" if sequential else "random811"
-            final["protocol"] = final.get("protocol") or default
-            final["eval_args"] = {**PROTOCOLS[final["protocol"]]}
-
-    def _check_metrics(self, final: dict[str, Any]) -> None:
-        final["metrics"] = names = _as_list(final["metrics"])
-        for metric in names:
-            if str(metric).lower() not in metric_types:
-                raise ValueError(
-                    f"unknown metric {metric!r} ({self._origin('metrics')})."
-                    f"{suggest(str(metric), list(metric_types))} "
-                    f"RecBole's metrics: {', '.join(sorted(metric_types))}."
-                )
-        final["topk"] = topk = _as_list(final["topk"])
-        if not topk or any(type(k) is not int or k < 1 for k in topk):
-            raise ValueError(
-                f"topk must be integers >= 1, got topk={topk} ({self._origin('topk')})."
-            )
-        name, _, k = str(final["valid_metric"]).partition("@")
-        lower = [metric.lower() for metric in names]
-        if name.lower() not in lower or (k and k not in map(str, topk)):
-            raise ValueError(
-                f"valid_metric {final['valid_metric']!r} is not measured: metrics are "
-                f"{names}, topk {topk}. Add it to them, or choose another."
-            )
-        kinds = {metric_types[metric] for metric in lower}
-        mode = final["eval_args"].get("mode", "full") if isinstance(final["eval_args"], dict) else 0
-        full = "full" in (mode.values() if isinstance(mode, dict) else [mode])
-        if EvaluatorType.VALUE in kinds and (len(kinds) > 1 or full):
-            value = [m for m in names if metric_types[m.lower()] == EvaluatorType.VALUE]
-            raise ValueError(
-                f"{', '.join(value)} cannot be measured on a ranking of every item, nor together "
-                f"with ranking metrics. Set --eval_args.mode=labeled and such metrics alone."
-            )
+    def _check_declared(self, final: dict[str, Any]) -> None:
+        """Compare every setting with its declaration, or the kind of its default."""
+        defaults = {key: self.internal_config_dict.get(key) for key in final}
+        declared = settings_of_run(self.model_class, defaults)
+        for key, declaration in declared.items():
+            if key not in _RESOLVED_KEYS:
+                declaration.check(self._full_name(key), final.get(key), self._origin)
+        for key in sorted(self.external_config_dict.keys() - declared.keys()):
+            check_kind(self._full_name(key), final[key], defaults[key], self._origin)
+        check_columns(final, self._origin)
+        check_negatives(final, self._origin)
 
     def _set_default_parameters(self) -> None:
         parent = Path(self.final_config_dict["data_path"])
@@ -341,51 +289,51 @@ class Config(RecBoleConfig):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved settings as plain JSON values."""
-        return {key: _plain(value) for key, value in sorted(self.final_config_dict.items())}
+        return {key: plain(value) for key, value in sorted(self.final_config_dict.items())}
 
 
-def _check_values(final: Mapping[str, Any], origin: Any) -> None:
-    """Check what every run reads; a model checks its own."""
-    for key, low in _INTEGERS.items():
-        value = final[key]
-        if type(value) is not int or value < low:
-            raise ValueError(
-                f"{key} must be an integer >= {low}, got {key}={value!r} ({origin(key)})."
-            )
-    threads = final["torch_threads"]
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise ValueError(
-            f"torch_threads must be an integer >= 1, got {threads!r} ({origin('torch_threads')})."
-        )
-    # RecBole would train with Adam after a warning.
-    if str(final["learner"]).lower() not in _LEARNERS:
-        raise ValueError(
-            f"unknown learner {final['learner']!r} ({origin('learner')}); expected one of "
-            f"{', '.join(_LEARNERS)}.{suggest(str(final['learner']), _LEARNERS)}"
-        )
-    # RecBole would filter nothing after a warning.
-    for key in ("user_inter_num_interval", "item_inter_num_interval"):
-        parts = str(final[key]).split(";") if final[key] is not None else []
-        if not all(_INTERVAL.fullmatch(part.strip()) for part in parts):
-            raise ValueError(
-                f'{key} must be intervals such as "[5,inf)", got {final[key]!r} ({origin(key)}).'
-            )
-    rate = final["learning_rate"]
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
-        raise ValueError(
-            f"learning_rate must be a number > 0, got {rate!r} ({origin('learning_rate')}). "
-            f"YAML reads 1e-3 as text; write 1.0e-3."
-        )
+def stage_config(config: Config, name: str, spec: StageSpec) -> Config:
+    """Return the settings of one stage: its model's own, ``<name>_stage`` over them.
+
+    Raises:
+        ValueError: a key or value in ``<name>_stage`` is wrong; names it ``<name>_stage.<key>``.
+    """
+    external = config.external_config_dict
+    handed = [*_STAGE_KEYS, *spec.keys, *config.parameters["Dataset"]]
+    handed.remove("MAX_ITEM_LIST_LENGTH")  # how much history each stage reads is its own matter
+    settings = {key: config[key] for key in handed if key in config}
+    settings["data_path"] = str(Path(config["data_path"]).parent)
+    settings["modalities"] = config["modalities"]
+    if config["split"] is not None:
+        settings["split"] = config["split_dir"]
+    elif config["protocol"] == "custom" or "eval_args" in external:
+        settings["eval_args"] = config["eval_args"]
+    elif config["protocol"] != "fixed":
+        settings["protocol"] = config["protocol"]
+    key = f"{name}_stage"
+    own = config[key] or {}
+    origin = StageOrigin(f"{key}.", config._origin(key), frozenset(own))
+    try:
+        return Config(spec.model, config["dataset"], overrides={**settings, **own}, stage=origin)
+    except ValueError as error:  # RecBole's own do not know the stage
+        raise ValueError(f"{'' if key in str(error) else f'{key}: '}{error}") from error
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return str(value)
+def check_run(model: str, dataset: str, settings: Mapping[str, Any]) -> None:
+    """Check settings as a run of them would at its start; no data is read.
+
+    Args:
+        model: name of a model.
+        dataset: name of a data set.
+        settings: settings by key, dotted ones too; ``config_files`` as text or list among them.
+
+    Raises:
+        ValueError: a key is unknown or a value may not be set.
+        FileNotFoundError: a config file does not exist.
+    """
+    given = dict(settings)
+    files = given.pop("config_files", None) or []
+    Config(model, dataset, files.split() if isinstance(files, str) else files, given)
 
 
 def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
@@ -396,7 +344,3 @@ def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
         settings[parent] = dict(inner) if isinstance(inner, Mapping) else {}
         settings = settings[parent]
     settings[leaf] = value
-
-
-def _as_list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -77,6 +77,7 @@ def run(
     """
     hooks = hooks or Hooks()
     config = Config(model, dataset, config_files, overrides, command_line)
+    config.check_available()
     record = find_unfinished(config) if config["resume"] else None
     resumed = record is not None
     record = record or new_record(config, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
@@ -230,6 +231,15 @@ def fit(
         raise ValueError(
             f"model {config['model']}: its pre-trained file holds pickled code and is not loaded. "
             f"Pre-train again with `run_recbole`, whose checkpoints are safe to load."
+        ) from error
+    except (RuntimeError, MemoryError) as error:
+        if "alloc" not in str(error) and not isinstance(
+            error, (torch.OutOfMemoryError, MemoryError)
+        ):
+            raise
+        raise ValueError(
+            f"model {config['model']} does not fit into memory: {str(error).splitlines()[0]}. "
+            f"Lower its sizes, such as embedding_size."
         ) from error
     trainable, total = count_parameters(model)
     if stage is not None:

@@ -89,12 +89,19 @@ def get_model_class(name: str) -> type:
 
 def _import_user_model(name: str) -> type:
     module_name, _, class_name = name.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), class_name]):
+        raise ValueError(f"model {name!r}: a model of your own is given as package.module:Class.")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(
             f"model {name!r}: cannot import module {module_name!r}: {error}. "
             f"It must be installed or on PYTHONPATH."
+        ) from error
+    except Exception as error:  # the module's own code raises whatever it does
+        raise ValueError(
+            f"model {name!r}: module {module_name!r} fails on import: "
+            f"{type(error).__name__}: {error}."
         ) from error
     if not isinstance(getattr(module, class_name, None), type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
@@ -105,8 +112,15 @@ def _import_user_model(name: str) -> type:
     return getattr(module, class_name)
 
 
-def suggest(name: str, known: list[str]) -> str:
-    """Return `` Did you mean 'x'?``, or nothing when no known name is near."""
+def suggest(name: str, known: list[str], prefix: str = "") -> str:
+    """Return `` Did you mean 'x'?``, or nothing when no known name is near.
+
+    Args:
+        name: unknown name.
+        known: known names; one that has ``name`` as a word, as ``sample_num`` has ``num``, is near.
+        prefix: text before the suggested name, such as ``eval_args.``.
+    """
     lower = {key.lower(): key for key in known}
     near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
-    return f" Did you mean {lower[near[0]]!r}?" if near else ""
+    near = near or [key for key in lower if name.lower() in key.split("_")]
+    return f" Did you mean {prefix + lower[near[0]]!r}?" if near else ""

@@ -162,8 +162,13 @@ def test_wrong_settings(option: str, message: str, error_of: Run) -> None:
     assert message in error_of("LightGCN", option, *extra)
 
 
+def test_a_model_too_large_for_memory(error_of: Run) -> None:
+    message = error_of("LightGCN", "--embedding_size=2000000000")
+    assert "model LightGCN does not fit into memory" in message and "Lower its sizes" in message
+
+
 def test_divergence_is_named_and_not_recorded_as_a_result(error_of: Run) -> None:
-    message = error_of("LightGCN", "--learning_rate=1e30")
+    message = error_of("LightGCN", "--learner=sgd", "--learning_rate=100", "--reg_weight=1e30")
     assert "NaN" in message and "--learning_rate" in message
 
 

@@ -60,12 +60,10 @@ def fill_missing(name: str, feature: Feature, items: Items) -> int:
         The number of items without a feature, padding not counted.
 
     Raises:
-        ValueError: the policy is unknown; the policy is ``error`` and an item has no feature; or no
-            item at all has a feature, which means that the tokens do not match.
+        ValueError: the policy is ``error`` and an item has no feature; or no item at all has a
+            feature, which means that the tokens do not match.
     """
-    policy = items.config["missing_modality"] or "zero"
-    if policy not in ("zero", "mean", "error"):
-        raise ValueError(f"missing_modality must be zero, mean or error, got {policy!r}.")
+    policy = items.config["missing_modality"]
     missing = np.flatnonzero(~feature[1:].any(axis=1)) + 1
     if not missing.size:
         return 0
@@ -102,13 +100,8 @@ def scale(name: str, feature: Feature, items: Items) -> None:
     ``none`` leaves features as they are, ``l2`` brings each item's to length 1, ``standard`` each
     column to mean 0 and standard deviation 1 over the items. Features with a large common part (all
     columns positive, for example) make all items similar to each other; ``standard`` removes it.
-
-    Raises:
-        ValueError: the setting is unknown.
     """
-    scaling = items.config["modality_scaling"] or "none"
-    if scaling not in ("none", "l2", "standard"):
-        raise ValueError(f"modality_scaling must be none, l2 or standard, got {scaling!r}.")
+    scaling = items.config["modality_scaling"]
     if scaling == "none":
         return
     present = feature.any(axis=1)

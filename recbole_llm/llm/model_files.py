@@ -56,17 +56,37 @@ def find_model(
         OSError: nothing is found at ``llm_path``, or its files cannot be read.
         ImportError: the package of an alias is not installed.
     """
-    gguf = _gguf_file(llm_path)
-    if revision is not None and (gguf or Path(llm_path).is_dir()):
-        raise ValueError(
-            f"revision={revision!r} needs a Hugging Face id, but llm_path={llm_path!r} is local."
-        )
+    gguf = _local_file(llm_path, revision)
     if gguf is not None:
         digest = sha256_of(gguf)
         return ModelFiles("gguf", digest, str(_converted(gguf, digest, Path(cache_dir))))
     if Path(llm_path).is_dir():
         return ModelFiles("folder", _folder_fingerprint(Path(llm_path)), llm_path)
     return ModelFiles("hub", _hub_commit(llm_path, revision), llm_path)
+
+
+def check_model(llm_path: str, revision: str | None = None) -> None:
+    """Look a model up as ``find_model`` does, and neither convert nor load it.
+
+    Raises:
+        ValueError, OSError, ImportError: as ``find_model``; a folder without ``config.json`` too.
+    """
+    if _local_file(llm_path, revision) is None and not Path(llm_path).is_dir():
+        _hub_commit(llm_path, revision)
+    elif Path(llm_path).is_dir() and not (Path(llm_path) / "config.json").is_file():
+        raise FileNotFoundError(
+            f"llm_path={llm_path!r} holds no config.json; give a folder in Hugging Face format."
+        )
+
+
+def _local_file(llm_path: str, revision: str | None) -> Path | None:
+    """Return the GGUF file that is named, or None; refuse a revision of what is local."""
+    gguf = _gguf_file(llm_path)
+    if revision is not None and (gguf or Path(llm_path).is_dir()):
+        raise ValueError(
+            f"revision={revision!r} needs a Hugging Face id, but llm_path={llm_path!r} is local."
+        )
+    return gguf
 
 
 def _gguf_file(path: str) -> Path | None:

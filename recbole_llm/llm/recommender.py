@@ -11,9 +11,35 @@ from torch import Tensor
 from recbole_llm.config import Config
 from recbole_llm.llm.backbone import Backbone, load_backbone
 from recbole_llm.llm.lora import add_lora
+from recbole_llm.llm.model_files import check_model
+from recbole_llm.settings.group import ListOf, Optional, Settings
+from recbole_llm.settings.run import OVERALL, RECBOLE, TRAINING
+from recbole_llm.settings.values import Bool, Choice, Float, Int, Text
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+#: Settings of ``load_llm``, and the training settings that models on a language model set.
+LLM_SETTINGS = (
+    TRAINING
+    | RECBOLE.pick("learner", "weight_decay", "MAX_ITEM_LIST_LENGTH")
+    | OVERALL.pick(
+        "lr_schedule", "warmup_epochs", "min_learning_rate", "stopping_step", "eval_users"
+    )
+    | Settings(
+        llm_path=Text(),
+        llm_revision=Optional(Text()),
+        llm_num_layers=Optional(Int(1)),
+        llm_dtype=Choice("float32", "bfloat16", "float16", "auto"),
+        llm_4bit=Bool(),
+        gradient_checkpointing=Bool(),
+        lora_r=Int(1),
+        lora_alpha=Int(1),
+        lora_dropout=Float(0, below=1),
+        lora_targets=ListOf(Text()),
+        prefixes_per_user=Int(0),
+    )
+)
 
 
 class FrozenTrunkRecommender(GeneralRecommender):
@@ -26,6 +52,15 @@ class FrozenTrunkRecommender(GeneralRecommender):
 
     backbone_source: str
     saved_buffers: tuple[str, ...] = ()
+
+    @classmethod
+    def check_available(cls, config: Config) -> None:
+        """Look up the language model's files before anything is trained.
+
+        Raises:
+            ValueError, OSError, ImportError: as ``check_model``.
+        """
+        check_model(config["llm_path"], config["llm_revision"])
 
     def load_llm(
         self, config: Config, *, encoder_decoder: bool = False

@@ -19,6 +19,9 @@ from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import l2_loss
 from recbole_llm.model.modality_graph import FrozenFeatures
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import RECBOLE, TRAINING
+from recbole_llm.settings.values import Float, Int
 
 
 class BM3(DotProductRecommender):
@@ -27,6 +30,18 @@ class BM3(DotProductRecommender):
     Config keys: ``embedding_size`` (d), ``n_layers``, ``dropout`` of the target views,
     ``cl_weight`` of the multi-modal losses, ``reg_weight``.
     """
+
+    settings = (
+        TRAINING
+        | RECBOLE.pick("train_neg_sample_args")
+        | Settings(
+            embedding_size=Int(1),
+            n_layers=Int(0),
+            dropout=Float(0, below=1),
+            cl_weight=Float(0),
+            reg_weight=Float(0),
+        )
+    )
 
     input_type = InputType.POINTWISE  # positives only; the YAML draws no negatives
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only

@@ -20,8 +20,11 @@ from recbole_llm.graph.adjacency import bipartite_norm_adj, norm_interactions
 from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
+from recbole_llm.model.modality_graph import REFINEMENT, FrozenFeatures, item_graph_operators
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
+from recbole_llm.settings.group import MapOf, Optional, Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Float, Int
 
 
 class FREEDOM(DotProductRecommender):
@@ -32,8 +35,32 @@ class FREEDOM(DotProductRecommender):
     ``modality_weights``, ``edge_dropout``, ``reg_weight`` (lambda).
     """
 
+    settings = (
+        TRAINING
+        | REFINEMENT
+        | Settings(
+            embedding_size=Int(1),
+            n_layers=Int(0),
+            n_item_layers=Int(0),
+            knn_k=Int(1),
+            modality_weights=Optional(MapOf(Float(0))),
+            edge_dropout=Float(0, below=1),
+            reg_weight=Float(0),
+        )
+    )
+
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
+
+    @classmethod
+    def check_settings(cls, config: Config) -> None:
+        """Check that the weights of the modalities' graphs can add up to 1.
+
+        Raises:
+            ValueError: as ``share_weights``.
+        """
+        if config["modalities"]:
+            share_weights(config["modality_weights"], list(config["modalities"]))
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
         super().__init__(config, dataset)
@@ -100,24 +127,19 @@ class FREEDOM(DotProductRecommender):
         return loss
 
 
-def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
+def share_weights(given: Mapping[str, float] | None, names: list[str]) -> list[float]:
     """Return one weight a modality, adding up to 1; those not given share the rest equally.
 
     Args:
-        given: weights >= 0 of some modalities, or of all, by name.
+        given: weights >= 0 of some modalities, or of all, by name; None: of none.
         names: names of all modalities, in the order of the result.
 
     Raises:
-        ValueError: a weight is not a number or is negative, the given ones exceed 1 although others
-            are left, or all weights are 0.
+        ValueError: a weight is negative, the given ones exceed 1 although others are left, or all
+            weights are 0.
     """
-    wrong = [k for k, v in (given or {}).items() if not _is_number(v)]
-    if wrong:
-        raise ValueError(
-            f"modality_weights must map names of modalities to numbers, got {dict(given)}; on the "
-            f'command line: --modality_weights="{{image: 0.1}}", with a space.'
-        )
-    fixed = {name: float(given[name]) for name in names if name in (given or {})}
+    given = given or {}
+    fixed = {name: float(given[name]) for name in names if name in given}
     others, left = len(names) - len(fixed), 1.0 - sum(fixed.values())
     if min(fixed.values(), default=0.0) < 0 or (others and left < 0):
         raise ValueError(
@@ -127,7 +149,3 @@ def share_weights(given: Mapping[str, float], names: list[str]) -> list[float]:
     if not sum(weights) > 0:
         raise ValueError(f"modality_weights leave every modality of {names} without weight.")
     return [weight / sum(weights) for weight in weights]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

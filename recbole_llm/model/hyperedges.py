@@ -8,6 +8,16 @@ from recbole_llm.config import Config
 from recbole_llm.model.loss import Factored
 from recbole_llm.model.modality_graph import FrozenFeatures
 from recbole_llm.model.propagation import Operator
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.values import Float, Int
+
+#: Settings of ``learned_hyperedges``.
+HYPEREDGES = Settings(
+    n_hyperedges=Int(1),
+    n_hyper_layers=Int(1),
+    temperature=Float(above=0),
+    hyper_dropout=Float(0, below=1),
+)
 
 
 class LearnedHyperedges(nn.Module):

@@ -23,8 +23,11 @@ from recbole_llm.graph.pattern import EdgePattern
 from recbole_llm.graph.segment import segment_sum
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import ranking_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
+from recbole_llm.model.modality_graph import REFINEMENT, FrozenFeatures, item_graph_operators
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Float, Int
 
 
 class LATTICE(DotProductRecommender):
@@ -34,6 +37,19 @@ class LATTICE(DotProductRecommender):
     ``graph_refinement`` with its three keys (see ``item_graph_operator``),
     ``initial_weight`` (lambda), ``reg_weight``.
     """
+
+    settings = (
+        TRAINING
+        | REFINEMENT
+        | Settings(
+            embedding_size=Int(1),
+            n_layers=Int(0),
+            n_item_layers=Int(0),
+            knn_k=Int(1),
+            initial_weight=Float(0, 1),
+            reg_weight=Float(0),
+        )
+    )
 
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only

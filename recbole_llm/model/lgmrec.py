@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.hyperedges import hyperedge_views, learned_hyperedges
+from recbole_llm.model.hyperedges import HYPEREDGES, hyperedge_views, learned_hyperedges
 from recbole_llm.model.loss import Factored, cross_modal_loss, ranking_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, ModalityPropagation
 from recbole_llm.model.propagation import (
@@ -28,6 +28,9 @@ from recbole_llm.model.propagation import (
     training_adjacency,
     triplet_rows,
 )
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Float, Int
 
 
 class Views(NamedTuple):
@@ -49,6 +52,19 @@ class LGMRec(DotProductRecommender):
     ``n_hyperedges``, ``hyper_dropout``, ``global_weight`` (alpha), ``cl_weight`` (lambda_1),
     ``reg_weight`` (lambda_2), ``temperature`` (tau).
     """
+
+    settings = (
+        TRAINING
+        | HYPEREDGES
+        | Settings(
+            embedding_size=Int(1),
+            n_layers=Int(0),
+            n_modality_layers=Int(0),
+            global_weight=Float(0),
+            cl_weight=Float(0),
+            reg_weight=Float(0),
+        )
+    )
 
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only

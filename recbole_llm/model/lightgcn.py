@@ -15,6 +15,9 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss, l2_loss
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Float, Int
 
 
 class LightGCN(DotProductRecommender):
@@ -22,6 +25,8 @@ class LightGCN(DotProductRecommender):
 
     Config keys: ``embedding_size`` (d), ``n_layers`` (K), ``reg_weight``.
     """
+
+    settings = TRAINING | Settings(embedding_size=Int(1), n_layers=Int(0), reg_weight=Float(0))
 
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only

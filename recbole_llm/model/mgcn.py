@@ -20,7 +20,7 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.adjacency import norm_interactions
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import info_nce, ranking_loss
-from recbole_llm.model.modality_graph import FrozenFeatures, item_graph_operators
+from recbole_llm.model.modality_graph import REFINEMENT, FrozenFeatures, item_graph_operators
 from recbole_llm.model.propagation import (
     Operator,
     propagate_mean,
@@ -28,6 +28,9 @@ from recbole_llm.model.propagation import (
     training_adjacency,
     triplet_rows,
 )
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Float, Int
 
 
 class Views(NamedTuple):
@@ -54,6 +57,20 @@ class MGCN(DotProductRecommender):
     ``graph_refinement`` with its three keys (see ``item_graph_operator``),
     ``cl_weight`` (lambda_C), ``temperature`` (tau), ``reg_weight``.
     """
+
+    settings = (
+        TRAINING
+        | REFINEMENT
+        | Settings(
+            embedding_size=Int(1),
+            n_layers=Int(0),
+            n_item_layers=Int(0),
+            knn_k=Int(1),
+            cl_weight=Float(0),
+            temperature=Float(above=0),
+            reg_weight=Float(0),
+        )
+    )
 
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only

@@ -23,6 +23,9 @@ from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, refined_item_adj
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency, user_mean_matrix
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Bool, Choice, Float, Int
 
 
 class MLLMRec(DotProductRecommender):
@@ -33,6 +36,21 @@ class MLLMRec(DotProductRecommender):
     ``user_profile``, and the switches ``use_denoising`` ``use_enhancement`` ``use_gcn_ii``
     (Table 3) and ``use_gcn_ui`` with ``n_layers`` (Table 2).
     """
+
+    settings = TRAINING | Settings(
+        embedding_size=Int(1),
+        hidden_size=Int(1),
+        n_item_layers=Int(0),
+        semantic_k=Int(1),
+        similarity_threshold=Float(),
+        cooccurrence_k=Int(1),
+        user_profile=Choice("mean", "random", other="folder"),
+        use_denoising=Bool(),
+        use_enhancement=Bool(),
+        use_gcn_ii=Bool(),
+        use_gcn_ui=Bool(),
+        n_layers=Int(1),
+    )
 
     input_type = InputType.PAIRWISE
     item_feature: Tensor  # (I, F) E_I*, eq. 12, frozen

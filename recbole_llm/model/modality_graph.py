@@ -12,6 +12,16 @@ from recbole_llm.graph.knn import knn_graph
 from recbole_llm.graph.refine import cooccurrence_graph, refined_adj, semantic_graph
 from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.propagation import Operator, user_mean_matrix
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.values import Bool, Float, Int
+
+#: Settings of ``item_graph_operator``, ``knn_k`` apart.
+REFINEMENT = Settings(
+    graph_refinement=Bool(),
+    semantic_k=Int(1),
+    similarity_threshold=Float(),
+    cooccurrence_k=Int(1),
+)
 
 
 class FrozenFeatures(nn.Module):

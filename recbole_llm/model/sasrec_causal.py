@@ -11,8 +11,12 @@ from recbole.model.sequential_recommender.sasrec import SASRec
 from recbole.utils import InputType, ModelType
 from torch import Tensor
 
+from recbole_llm.config import Config
 from recbole_llm.data.loader import TARGET_SEQ, WindowLoader
 from recbole_llm.model.loss import full_softmax_loss
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Choice, Float, Int
 
 
 class SASRecCausal(SASRec):
@@ -21,11 +25,36 @@ class SASRecCausal(SASRec):
     Config keys: those of RecBole's SASRec (``loss_type`` is CE), ``MAX_ITEM_LIST_LENGTH`` (L).
     """
 
+    settings = TRAINING | Settings(
+        n_layers=Int(1),
+        n_heads=Int(1),
+        hidden_size=Int(1),
+        inner_size=Int(1),
+        hidden_dropout_prob=Float(0, below=1),
+        attn_dropout_prob=Float(0, below=1),
+        hidden_act=Choice("gelu", "relu", "swish", "tanh", "sigmoid"),
+        layer_norm_eps=Float(above=0),
+        initializer_range=Float(above=0),
+        loss_type=Choice("CE"),
+        MAX_ITEM_LIST_LENGTH=Int(1),
+    )
+
     # A general model to RecBole: users are rows of the split, and no sample is made per prefix.
     type = ModelType.GENERAL
     input_type = InputType.POINTWISE
     train_loader = WindowLoader
     needs_history = True
+
+    @classmethod
+    def check_settings(cls, config: Config) -> None:
+        """Check that the heads share the hidden width.
+
+        Raises:
+            ValueError: ``hidden_size`` is not divisible by ``n_heads``.
+        """
+        dim, n_heads = config["hidden_size"], config["n_heads"]
+        if dim % n_heads:
+            raise ValueError(f"hidden_size must be divisible by n_heads, got {dim} and {n_heads}.")
 
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Return the hidden state (B, d) at the last item of each sequence (B, L)."""

@@ -23,7 +23,7 @@ from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.pattern import EdgePattern
 from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.hyperedges import hyperedge_views, learned_hyperedges
+from recbole_llm.model.hyperedges import HYPEREDGES, hyperedge_views, learned_hyperedges
 from recbole_llm.model.loss import Factored, cross_modal_loss, ranking_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, ModalityPropagation
 from recbole_llm.model.propagation import (
@@ -32,6 +32,9 @@ from recbole_llm.model.propagation import (
     training_adjacency,
     triplet_rows,
 )
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Bool, Float, Int
 
 
 class Views(NamedTuple):
@@ -58,8 +61,38 @@ class SRGFormer(DotProductRecommender):
     and the switches ``use_global`` ``use_local`` ``use_hyper_cl`` ``use_modality_cl``.
     """
 
+    settings = (
+        TRAINING
+        | HYPEREDGES
+        | Settings(
+            embedding_size=Int(1),
+            n_layers=Int(0),
+            n_modality_layers=Int(0),
+            n_heads=Int(1),
+            global_weight=Float(0),
+            local_weight=Float(0),
+            hyper_cl_weight=Float(0),
+            modality_cl_weight=Float(0),
+            reg_weight=Float(0),
+            use_global=Bool(),
+            use_local=Bool(),
+            use_hyper_cl=Bool(),
+            use_modality_cl=Bool(),
+        )
+    )
+
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
+
+    @classmethod
+    def check_settings(cls, config: Config) -> None:
+        """Check what the graph transformer needs.
+
+        Raises:
+            ValueError: ``embedding_size`` is not divisible by ``n_heads``.
+        """
+        if config["use_global"]:
+            _check_heads(config["embedding_size"], config["n_heads"])
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
         super().__init__(config, dataset)
@@ -145,10 +178,7 @@ class EdgeAttention(nn.Module):
 
     def __init__(self, norm_adj: Tensor, dim: int, n_heads: int) -> None:
         super().__init__()
-        if n_heads < 1 or dim % n_heads:
-            raise ValueError(
-                f"embedding_size must be divisible by n_heads, got {dim} and {n_heads}."
-            )
+        _check_heads(dim, n_heads)
         self.n_heads = n_heads
         row, col = norm_adj.to_sparse_coo().indices()
         self.edges = EdgePattern(row, col, (norm_adj.size(0), norm_adj.size(1)))
@@ -168,3 +198,8 @@ class EdgeAttention(nn.Module):
         weight = self.edges.softmax(logit)  # (E, n_heads)
         heads = [self.edges.matmul(w, v) for w, v in zip(weight.unbind(-1), value, strict=True)]
         return torch.cat(heads, dim=-1)
+
+
+def _check_heads(dim: int, n_heads: int) -> None:
+    if n_heads < 1 or dim % n_heads:
+        raise ValueError(f"embedding_size must be divisible by n_heads, got {dim} and {n_heads}.")

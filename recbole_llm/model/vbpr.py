@@ -19,6 +19,9 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import bpr_loss, l2_loss
 from recbole_llm.model.modality_graph import FrozenFeatures
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.values import Float, Int
 
 
 class VBPR(DotProductRecommender):
@@ -26,6 +29,8 @@ class VBPR(DotProductRecommender):
 
     Config keys: ``embedding_size`` (d, of either factor), ``reg_weight``.
     """
+
+    settings = TRAINING | Settings(embedding_size=Int(1), reg_weight=Float(0))
 
     input_type = InputType.PAIRWISE
 

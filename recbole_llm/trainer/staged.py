@@ -20,31 +20,6 @@ from recbole_llm.version import __version__
 
 StageOutput = dict[str, Tensor]
 
-# What a stage takes over from the model it is a stage of; the rest is its own default.
-_SHARED_KEYS = (
-    "seed reproducibility gpu_id use_gpu state show_progress data_path cache_dir checkpoint_dir "
-    "checkpoint_s runs_dir torch_threads metrics topk valid_metric metric_decimal_place eval_users "
-    "mask_history missing_modality"
-).split()
-
-
-def stage_config(config: Config, name: str, spec: StageSpec) -> Config:
-    """Return the settings of one stage: its model's own, ``<name>_stage`` over them."""
-    external = config.external_config_dict
-    handed = [*_SHARED_KEYS, *spec.keys, *config.parameters["Dataset"]]
-    handed.remove("MAX_ITEM_LIST_LENGTH")  # how much history each stage reads is its own matter
-    settings = {key: config[key] for key in handed if key in config}
-    settings["data_path"] = str(Path(config["data_path"]).parent)
-    settings["modalities"] = config["modalities"]
-    if config["split"] is not None:
-        settings["split"] = config["split_dir"]
-    elif config["protocol"] == "custom" or "eval_args" in external:
-        settings["eval_args"] = config["eval_args"]
-    elif config["protocol"] != "fixed":
-        settings["protocol"] = config["protocol"]
-    own = config[f"{name}_stage"] or {}
-    return Config(spec.model, config["dataset"], overrides={**settings, **own})
-
 
 def run_stages(
     config: Config,
@@ -65,7 +40,7 @@ def run_stages(
     """
     outputs: dict[str, StageOutput] = {}
     for name, spec in config.model_class.required_stages(config).items():
-        sub_config = stage_config(config, name, spec)
+        sub_config = config.stages[name]
         folder = _stage_folder(sub_config, spec, data_key)
         with record.stage(f"{name} ({spec.model})") as stage:
             output = _read_output(folder / "output.pth")
@@ -100,7 +75,7 @@ def read_stages(config: Config, data_key: Mapping[str, Any]) -> dict[str, StageO
     """
     outputs: dict[str, StageOutput] = {}
     for name, spec in config.model_class.required_stages(config).items():
-        folder = _stage_folder(stage_config(config, name, spec), spec, data_key)
+        folder = _stage_folder(config.stages[name], spec, data_key)
         output = _read_output(folder / "output.pth")
         if output is None:
             raise FileNotFoundError(

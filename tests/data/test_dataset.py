@@ -110,7 +110,9 @@ def test_features_are_scaled_as_asked(folder):
     expected = (exact[:, :2] - exact[:, :2].mean(0)) / exact[:, :2].std(0)
     np.testing.assert_allclose(scaled[:, :2], expected, rtol=1e-5)
     assert not scaled[:, 2].any()  # a constant column
-    with pytest.raises(ValueError, match="modality_scaling must be none, l2 or standard, got 'z'"):
+    with pytest.raises(
+        ValueError, match="modality_scaling must be none, l2 or standard, got modality_scaling='z'"
+    ):
         rows("z")
 
 

@@ -160,14 +160,15 @@ def test_missing_policies(folder, caplog):
     assert fill_missing("image", zero, folder.items(tokens)) == 1
     assert np.array_equal(zero, feature)
     assert "1 of 3 items (33.3 %) have no feature" in caplog.text
-    assert fill_missing("image", zero, folder.items(tokens, missing_modality=None)) == 1
     mean = feature.copy()
     assert fill_missing("image", mean, folder.items(tokens, missing_modality="mean")) == 1
     assert mean.tolist() == [[0, 0], [1, 2], [2, 4], [3, 6]]
     with pytest.raises(ValueError, match=r"'image'.*1 of 3 items have no feature \(first: 'b'\)"):
         fill_missing("image", feature, folder.items(tokens, missing_modality="error"))
-    with pytest.raises(ValueError, match="zero, mean or error, got 'drop'"):
-        fill_missing("image", feature, folder.items(tokens, missing_modality="drop"))
+    for policy in ("drop", None):
+        message = f"zero, mean or error, got missing_modality={policy!r}"
+        with pytest.raises(ValueError, match=message):
+            folder.items(tokens, missing_modality=policy)
 
 
 def test_no_feature_at_all_is_an_error_under_any_policy(folder):

@@ -15,7 +15,6 @@ from recbole_llm.config import Config
 from recbole_llm.data.loading import Loaders, Split, load_split
 from recbole_llm.quick_start import fit
 from recbole_llm.trainer.harness import HarnessMixin
-from recbole_llm.trainer.staged import stage_config
 
 N_USERS, N_ITEMS, N_EACH = 60, 40, 12
 Row = tuple[str, str, int]
@@ -121,8 +120,7 @@ class World:
         outputs = None
         if hasattr(config.model_class, "required_stages"):
             outputs = {}
-            for name, spec in config.model_class.required_stages(config).items():
-                sub = stage_config(config, name, spec)
+            for name, sub in config.stages.items():
                 trainer, _ = fit(sub, split, self.root / "saved" / name)
                 trainer.load_best()
                 trainer.model.eval()

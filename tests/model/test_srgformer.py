@@ -151,9 +151,16 @@ def test_attention_gradients():
     assert torch.autograd.gradcheck(call, (hidden, *layer.parameters()))
 
 
-@pytest.mark.parametrize("n_heads", [4, 7, 0])
-def test_width_not_divisible_by_heads(make, n_heads):
-    with pytest.raises(ValueError, match=f"divisible by n_heads, got 6 and {n_heads}"):
+@pytest.mark.parametrize(
+    ("n_heads", "message"),
+    [
+        (4, "divisible by n_heads, got 6 and 4"),
+        (7, "divisible by n_heads, got 6 and 7"),
+        (0, "n_heads must be an integer >= 1, got n_heads=0"),
+    ],
+)
+def test_width_not_divisible_by_heads(make, n_heads, message):
+    with pytest.raises(ValueError, match=message):
         make(n_heads=n_heads)
 
 

@@ -19,7 +19,6 @@ from recbole_llm.splitting.frozen import MANIFEST, PARTS, read_frozen
 from recbole_llm.splitting.protocols import PROTOCOLS, split_rows
 from recbole_llm.splitting.samples import cut_samples
 from recbole_llm.trainer.cold import cold_metrics
-from recbole_llm.trainer.staged import stage_config
 
 ROWS = st.lists(
     st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 30)), min_size=12, max_size=60
@@ -385,8 +384,7 @@ def test_a_split_of_recboles_own_ml100k_lies_in_the_users_folder(work):
     assert (work / "dataset/ml-100k/splits/random811-2020/test.inter").is_file()
     config = _config("HeLLM", Path("dataset"), split="random811-2020")
     assert Path(config["data_path"]).parent != work / "dataset"
-    spec = config.model_class.required_stages(config)["graph"]
-    stage = stage_config(config, "graph", spec)
+    stage = config.stages["graph"]
     assert stage["split_sha256"] == config["split_sha256"] and stage["protocol"] == "random811"
 
 

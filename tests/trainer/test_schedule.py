@@ -45,10 +45,3 @@ def test_cosine_first_step_moves_and_no_warmup_starts_at_the_top() -> None:
 
 def test_cosine_with_warmup_as_long_as_training() -> None:
     assert factor("cosine", 10, warmup_epochs=10) == pytest.approx(1, abs=1e-3)
-
-
-def test_unknown_schedule() -> None:
-    with pytest.raises(
-        ValueError, match="constant, exponential, cosine or linear, got lr_schedule='cos'"
-    ):
-        factor("cos", 0)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from recbole_llm.config import Config
+from recbole_llm.config import Config, stage_config
 from recbole_llm.record import RunRecord, Stage, new_record
 from recbole_llm.registry import StageSpec
 from recbole_llm.trainer import staged
 from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.harness import HarnessMixin
-from recbole_llm.trainer.staged import run_stages, stage_config
+from recbole_llm.trainer.staged import run_stages
 
 DATA = {"files": {"x.inter": "1"}, "split": "2"}
 
@@ -214,9 +214,9 @@ def test_custom_and_fixed_splits_are_handed_on() -> None:
 
 
 def test_a_typo_inside_a_stage_is_named() -> None:
-    config = Config("HeLLM", "ml-100k", command_line={"graph_stage.epohcs": 7})
-    with pytest.raises(ValueError, match="unknown key 'epohcs'.*model HeLLMPretrain.*'epochs'"):
-        stage_config(config, "graph", StageSpec("HeLLMPretrain"))
+    message = "unknown key 'graph_stage.epohcs'.*model HeLLMPretrain.*'graph_stage.epochs'"
+    with pytest.raises(ValueError, match=message):
+        Config("HeLLM", "ml-100k", command_line={"graph_stage.epohcs": 7})
 
 
 def test_whole_run_trains_stages_uses_them_and_resumes_within_one(

@@ -38,17 +38,17 @@ from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.data.loader import PrefixLoader
 from recbole_llm.graph.neighbours import NeighbourTable, edge_priority
-from recbole_llm.graph.sparse import spmm
 from recbole_llm.llm.lora import save_adapter
-from recbole_llm.llm.recommender import FrozenTrunkRecommender, unit_variance
+from recbole_llm.llm.prompt_files import find_prompt
+from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender
 from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights
-from recbole_llm.model.galrec.hop_prompt import assemble, load_hop_prompts
+from recbole_llm.model.galrec.external import STAGES, external_tables
+from recbole_llm.model.galrec.hop_prompt import MAX_HOPS, assemble, load_hop_prompts
 from recbole_llm.model.galrec.reader import NodeReader
-from recbole_llm.model.propagation import user_mean_matrix
 from recbole_llm.registry import StageSpec
-
-_STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
-_EXTERNAL = (*_STAGES, "text")
+from recbole_llm.settings.group import MapOf, Optional, Settings
+from recbole_llm.settings.run import OVERALL
+from recbole_llm.settings.values import Bool, Choice, Float, Int, Text
 
 View = tuple[str, int]  # side and hop
 Prompt = tuple[Tensor, Tensor]  # ids and mask, (B, T) int64 each
@@ -90,6 +90,33 @@ class GALRec(FrozenTrunkRecommender):
             (U, d); empty for text.
     """
 
+    settings = (
+        LLM_SETTINGS
+        | OVERALL.pick("gradient_accumulation_steps", "mask_history", "metrics", "topk")
+        | Settings(
+            external_embedding=Choice(*STAGES, "text"),
+            external_stage=MapOf(),
+            text_modality=Text(),
+            mapping_size=Optional(Int(1)),
+            prompts=Text(),
+            n_hops=Int(1, MAX_HOPS),
+            n_first_order=Int(1),
+            n_second_order=Int(1),
+            n_third_order=Int(1),
+            use_gal=Bool(),
+            use_l1=Bool(),
+            use_l2=Bool(),
+            use_l3=Bool(),
+            l1_weight=Float(0),
+            l2_weight=Float(0),
+            l3_weight=Float(0),
+            temperature=Float(above=0),
+            queue_size=Int(1),
+            momentum=Float(0, 1),
+            gal_rows=Optional(Int(1)),
+        )
+    )
+
     input_type = InputType.POINTWISE
     train_loader = PrefixLoader
     needs_history = True
@@ -99,12 +126,31 @@ class GALRec(FrozenTrunkRecommender):
     def required_stages(cls, config: Config) -> dict[str, StageSpec]:
         """Return the stage that trains the external embeddings; none for text."""
         chosen = config["external_embedding"]
-        if chosen not in _EXTERNAL:
+        return {"external": STAGES[chosen]} if chosen in STAGES else {}
+
+    @classmethod
+    def check_settings(cls, config: Config) -> None:
+        """Check that the data set names the modality that the external embeddings are made of.
+
+        Raises:
+            ValueError: it does not.
+        """
+        name, names = config["text_modality"], list(config["modalities"] or {})
+        if config["external_embedding"] == "text" and name not in names:
             raise ValueError(
-                f"external_embedding must be {', '.join(_EXTERNAL[:-1])} or {_EXTERNAL[-1]}, "
-                f"got external_embedding={chosen!r}."
+                f"text_modality: dataset {config['dataset']!r} has no modality {name!r}, it has: "
+                f"{', '.join(names) or 'none'}. external_embedding=text needs one."
             )
-        return {"external": _STAGES[chosen]} if chosen in _STAGES else {}
+
+    @classmethod
+    def check_available(cls, config: Config) -> None:
+        """Look up the language model and the prompts before any stage is trained.
+
+        Raises:
+            ValueError, OSError, ImportError: one of them is missing; the text says what to do.
+        """
+        super().check_available(config)
+        find_prompt(config["prompts"], ".yaml")
 
     def __init__(
         self,
@@ -114,11 +160,11 @@ class GALRec(FrozenTrunkRecommender):
     ) -> None:
         super().__init__(config, dataset)
         self.ITEM_SEQ = self.ITEM_ID + config["LIST_SUFFIX"]
-        self.n_hops = _checked(config, "n_hops", 1, 3)
+        self.n_hops = config["n_hops"]
         names = ("n_first_order", "n_second_order", "n_third_order")
-        self.n_drawn = [0, *(_checked(config, name, 1) for name in names)]
+        self.n_drawn = [0, *(config[name] for name in names)]
         self._add_graph(dataset)
-        user_table, item_table = _external_tables(config, dataset, stage_outputs)
+        user_table, item_table = external_tables(config, dataset, stage_outputs)
 
         llm, backbone = self.load_llm(config, encoder_decoder=True)
         self.reader = NodeReader(llm, user_table, item_table, config["mapping_size"])
@@ -142,16 +188,12 @@ class GALRec(FrozenTrunkRecommender):
         )
 
     def _add_contrast(self, config: Config) -> None:
-        self.temperature = config["temperature"]
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be > 0, got temperature={self.temperature!r}.")
-        self.gal_rows = None if config["gal_rows"] is None else _checked(config, "gal_rows", 1)
+        self.temperature, self.gal_rows = config["temperature"], config["gal_rows"]
         self.loss_weights = {name: config[f"{name}_weight"] for name in ("l1", "l2", "l3")}
         used = {name for name in self.loss_weights if config[f"use_{name}"] and config["use_gal"]}
         self.pairs = [pair for pair in PAIRS if pair.loss in used and pair.n_hops <= self.n_hops]
         self.key_views = list(dict.fromkeys(pair.key for pair in self.pairs))
-        size = _checked(config, "queue_size", 1)
-        width = self.reader.hidden_size
+        size, width = config["queue_size"], self.reader.hidden_size
         self.queues = nn.ModuleDict(
             {f"{side}_{hop}": KeyQueue(size, width) for side, hop in self.key_views}
         )
@@ -302,35 +344,6 @@ class GALRec(FrozenTrunkRecommender):
         save_adapter(self.reader.llm, folder)
 
 
-def _checked(config: Config, key: str, low: int, high: int | None = None) -> int:
-    value = config[key]
-    if type(value) is not int or value < low or (high is not None and value > high):
-        wanted = f"in {low}..{high}" if high is not None else f">= {low}"
-        raise ValueError(f"{key} must be an integer {wanted}, got {key}={value!r}.")
-    return value
-
-
 def _checksums(tokens: NDArray[np.str_]) -> NDArray[np.uint32]:
     """Return a number for each name (n,): by it neighbours are ranked, however ids are given."""
     return np.array([zlib.crc32(str(token).encode()) for token in tokens], dtype=np.uint32)
-
-
-def _external_tables(
-    config: Config, dataset: MultimodalDataset, stage_outputs: dict[str, dict[str, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """Return the frozen embeddings of users (U, d) and items (I, d), h of eq. 3, of unit variance.
-
-    Raises:
-        ValueError: the text modality is not there.
-    """
-    chosen, modality = config["external_embedding"], config["text_modality"]
-    if chosen == "text":
-        found = {"item_embedding": dataset.modality(modality)}  # eq. 2
-    else:
-        found = stage_outputs["external"]
-    item_table = found["item_embedding"].float().clone()
-    item_table[0] = 0
-    user_table = found.get("user_embedding")
-    if user_table is None:
-        user_table = spmm(user_mean_matrix(dataset), item_table)
-    return unit_variance(user_table), unit_variance(item_table)

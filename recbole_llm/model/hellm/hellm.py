@@ -23,10 +23,13 @@ from recbole_llm.data.loader import PrefixLoader
 from recbole_llm.llm.decoder import last_hidden
 from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.prompt_files import load_prompt
-from recbole_llm.llm.recommender import FrozenTrunkRecommender, unit_variance
+from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender, unit_variance
 from recbole_llm.model.hellm.prefix import GraphPrefix, input_scales, prefix_cache
 from recbole_llm.model.hellm.prompt import build_inputs, tokenize_prompt
 from recbole_llm.registry import StageSpec
+from recbole_llm.settings.group import MapOf, Optional, Settings
+from recbole_llm.settings.run import OVERALL
+from recbole_llm.settings.values import Bool, Choice, Float, Int, Text
 
 _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")
@@ -44,6 +47,28 @@ class HeLLM(FrozenTrunkRecommender):
         dataset: the training part.
         stage_outputs: "graph" and "sequence", each with ``item_embedding`` (I, d).
     """
+
+    settings = (
+        LLM_SETTINGS
+        | OVERALL.pick("adam_betas")
+        | Settings(
+            graph_stage=MapOf(),
+            sequence_stage=MapOf(),
+            use_u2u=Bool(),
+            use_i2i=Bool(),
+            use_cl=Bool(),
+            prompt=Text(),
+            use_graph_id=Bool(),
+            use_seq_id=Bool(),
+            use_graph_prefix=Bool(),
+            item_mlp_size=Optional(Int(1)),
+            n_prefix=Int(1),
+            pool_dim=Int(1),
+            prefix_mlp_size=Int(1),
+            prefix_dropout=Float(0, below=1),
+            head_init=Choice("random", "items"),
+        )
+    )
 
     input_type = InputType.POINTWISE
     train_loader = PrefixLoader
@@ -63,6 +88,35 @@ class HeLLM(FrozenTrunkRecommender):
             stages["sequence"] = _SEQUENCE
         return stages
 
+    @classmethod
+    def check_settings(cls, config: Config) -> None:
+        """Check the switches, and the pooling width against the graph stage's.
+
+        Raises:
+            ValueError: no embedding is left for the items, or ``pool_dim`` is too large.
+        """
+        if not (config["use_graph_id"] or config["use_seq_id"]):
+            raise ValueError(
+                "use_graph_id and use_seq_id are both false: no embedding is left for the items."
+            )
+        if config["use_graph_prefix"]:
+            width, pool_dim = config.stages["graph"]["embedding_size"], config["pool_dim"]
+            if pool_dim > width:
+                raise ValueError(
+                    f"pool_dim must be in 1..{width}, the graph embeddings' width "
+                    f"(graph_stage.embedding_size), got pool_dim={pool_dim}."
+                )
+
+    @classmethod
+    def check_available(cls, config: Config) -> None:
+        """Look up the language model and the prompt before any stage is trained.
+
+        Raises:
+            ValueError, OSError, ImportError: one of them is missing; the text says what to do.
+        """
+        super().check_available(config)
+        load_prompt(config["prompt"])
+
     def __init__(
         self,
         config: Config,
@@ -76,10 +130,6 @@ class HeLLM(FrozenTrunkRecommender):
         tables = [
             unit_variance(stage_outputs[name]["item_embedding"]) for name in used if used[name]
         ]
-        if not tables:
-            raise ValueError(
-                "use_graph_id and use_seq_id are both false: no embedding is left for the items."
-            )
         self.register_buffer("item_table", torch.cat(tables, dim=1), persistent=False)
 
         self.llm, backbone = self.load_llm(config)
@@ -110,10 +160,6 @@ class HeLLM(FrozenTrunkRecommender):
         self._match_scales()
         if config["head_init"] == "items":
             self._start_head_at_items()
-        elif config["head_init"] != "random":
-            raise ValueError(
-                f"head_init must be items or random, got head_init={config['head_init']!r}."
-            )
 
     @property
     def words(self) -> nn.Embedding:

@@ -24,6 +24,9 @@ from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import info_nce, ranking_loss
 from recbole_llm.model.modality_graph import modality_names
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
+from recbole_llm.settings.group import Settings
+from recbole_llm.settings.run import OVERALL, TRAINING
+from recbole_llm.settings.values import Bool, Float, Int
 
 
 class HeLLMPretrain(DotProductRecommender):
@@ -34,6 +37,27 @@ class HeLLMPretrain(DotProductRecommender):
     ``reg_weight`` (lambda), ``cl_anchors``, and the switches ``use_u2u`` ``use_i2i`` ``use_cl``
     (Table IV). The item hypergraph needs at least one modality.
     """
+
+    settings = (
+        TRAINING
+        | OVERALL.pick("lr_schedule", "lr_decay", "lr_decay_epochs", "stopping_step")
+        | Settings(
+            embedding_size=Int(1),
+            n_layers=Int(0),
+            n_user_layers=Int(0),
+            n_item_layers=Int(0),
+            knn_k=Int(1),
+            u2u_weight=Float(0),
+            i2i_weight=Float(0),
+            temperature=Float(above=0),
+            reg_weight=Float(0),
+            cl_anchors=Int(0),
+            use_u2u=Bool(),
+            use_i2i=Bool(),
+            use_cl=Bool(),
+            eval_step=Int(1),
+        )
+    )
 
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only

@@ -511,9 +511,9 @@ def test_the_trunk_stays_as_it_is(make):
         ({"n_hops": 4}, "n_hops must be an integer in 1..3, got n_hops=4"),
         ({"n_second_order": 0}, "n_second_order must be an integer >= 1, got n_second_order=0"),
         ({"queue_size": 2.5}, "queue_size must be an integer >= 1, got queue_size=2.5"),
-        ({"momentum": 2.0}, r"momentum must lie in \[0, 1\]"),
-        ({"temperature": 0.0}, "temperature must be > 0, got temperature=0.0"),
-        ({"gal_rows": 0}, "gal_rows must be an integer >= 1, got gal_rows=0"),
+        ({"momentum": 2.0}, r"momentum must be a number in \[0, 1\], got momentum=2\.0"),
+        ({"temperature": 0.0}, "temperature must be a number > 0, got temperature=0.0"),
+        ({"gal_rows": 0}, "gal_rows must be an integer >= 1, or none, got gal_rows=0"),
     ],
 )
 def test_bad_settings(make, setting, message):

@@ -174,7 +174,7 @@ def test_head_starts_finite_and_of_moderate_scores(make, head_init):
 
 
 def test_unknown_head_init_is_an_error(make):
-    with pytest.raises(ValueError, match="head_init must be items or random.*'item'"):
+    with pytest.raises(ValueError, match="head_init must be random or items.*'item'"):
         make(head_init="item")
 
 
