@@ -3,25 +3,31 @@
 import difflib
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 from typing import NamedTuple
 
-#: Our models: class name -> module of this package that defines it.
-MODELS = {
-    "LightGCN": "lightgcn",
-    "SASRecCausal": "sasrec_causal",
-    "HeLLMPretrain": "hellm.pretrain",
-    "HeLLM": "hellm.hellm",
-    "GALRec": "galrec.galrec",
-    "VBPR": "vbpr",
-    "LATTICE": "lattice",
-    "BM3": "bm3",
-    "FREEDOM": "freedom",
-    "MGCN": "mgcn",
-    "LGMRec": "lgmrec",
-    "SRGFormer": "srgformer",
-    "MLLMRec": "mllmrec",
-}
+from recbole_llm.yaml_io import properties_dir
+
+_CLASS = re.compile(r"^class (\w+)\b", re.MULTILINE)
+
+
+def _find_models() -> dict[str, str]:
+    """Return our models, class name -> module below ``recbole_llm.model``, importing none.
+
+    A class of ``recbole_llm/model`` is a model if ``properties/model`` has a YAML of its name.
+    """
+    named = {path.stem for path in (properties_dir() / "model").glob("*.yaml")}
+    folder = Path(__file__).resolve().parent / "model"
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        for name in named.intersection(_CLASS.findall(path.read_text(encoding="utf-8"))):
+            found[name] = ".".join(path.relative_to(folder).with_suffix("").parts)
+    return found
+
+
+#: Our models: class name -> module of ``recbole_llm.model`` that defines it.
+MODELS = _find_models()
 
 _RECBOLE_GROUPS = (
     "general_recommender",
