@@ -11,7 +11,7 @@ __all__ = ["__version__", "run"]
 
 
 def run(model: str, dataset: str, **overrides: Any) -> "RunRecord":
-    """Train a model on a data set, evaluate it, and return the run's record.
+    """Train a model on a dataset, evaluate it, and return the run's record.
 
     See :func:`recbole_llm.quick_start.run`; importing this package alone loads no torch.
     """

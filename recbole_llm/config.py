@@ -14,7 +14,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
-from recbole_llm.registry import StageSpec, get_model_class, suggest
+from recbole_llm.registry import StageSpec, get_hooks, get_model_class, suggest
 from recbole_llm.settings.checks import (
     check_columns,
     check_kind,
@@ -108,11 +108,12 @@ class Config(RecBoleConfig):
             config_file_list=[str(path) for path in config_files],
             config_dict=dict(overrides or {}),
         )
+        hooks = get_hooks(self.model_class)
         self.stages = {
             name: stage_config(self, name, spec)
-            for name, spec in (self._call_hook("required_stages") or {}).items()
+            for name, spec in hooks.required_stages(self).items()
         }
-        self._call_hook("check_settings")
+        hooks.check_settings(self)
 
     def check_available(self) -> None:
         """Look up what the model reads besides the data set, such as a language model's files.
@@ -120,12 +121,7 @@ class Config(RecBoleConfig):
         Raises:
             ValueError, OSError, ImportError: something is missing; the text says what to do.
         """
-        self._call_hook("check_available")
-
-    def _call_hook(self, name: str) -> Any:
-        """Call a class method of the model with these settings, where the model defines it."""
-        hook = getattr(self.model_class, name, None)
-        return None if hook is None else hook(self)
+        get_hooks(self.model_class).check_available(self)
 
     def compatibility_settings(self) -> None:
         """Do nothing: upstream sets numpy names that numpy 2 refuses; see ``compat``."""

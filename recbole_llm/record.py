@@ -1,8 +1,7 @@
-"""Run records: what ran, on which data, with what result and at what cost."""
+"""Run records: the settings, data, results and costs of a run."""
 
 import dataclasses
 import datetime
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -10,16 +9,15 @@ import re
 import resource
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from recbole.data.dataset.dataset import Dataset
 
-from recbole_llm.files import replacing, sha256_of
+from recbole_llm.files import replacing
+from recbole_llm.version import __version__
 
 # Settings that are places on the machine of the run, and mean nothing elsewhere.
 _PLACES = ("cache_dir", "checkpoint_dir", "data_path", "runs_dir", "split_dir")
@@ -31,13 +29,13 @@ class Stage:
     """Cost of one stage of a run, the columns of HeLLM's Table III.
 
     Attributes:
-        name: what was done.
-        seconds: wall-clock seconds in this run; where it was killed, up to the kill is not counted.
+        name: name of the stage, such as ``data`` or ``graph (HeLLMPretrain)``.
+        seconds: wall-clock seconds in this run; the time from the last save to a kill is lost.
         peak_bytes: peak memory of the process (CPU) or of torch's allocator (GPU).
-        trainable: parameters that were trained, 0 where nothing was.
-        parameters: all parameters of the stage's model.
+        trainable: number of trained parameters, 0 where nothing was trained.
+        parameters: number of all parameters of the stage's model.
         cached_from_s: seconds that the stage took when it was trained, if it came from the cache.
-        metrics: of an earlier stage's model by itself, "valid" and "test".
+        metrics: metrics of an earlier stage's model by itself, "valid" and "test".
     """
 
     name: str
@@ -51,10 +49,22 @@ class Stage:
 
 @dataclasses.dataclass
 class RunRecord:
-    """One run. ``metrics["valid"]`` and ``metrics["test"]`` map ``recall@10`` ... to floats.
+    """One run.
 
-    ``metrics_cold`` has the same by part and group, of users or items that training has not seen.
-    ``origin`` names the sweep that the run belongs to, if it belongs to one.
+    Attributes:
+        config: resolved settings, as plain JSON values.
+        config_hash: sha256 of every setting that a number can depend on.
+        folder: folder of ``record.json``, seen from where the run was started.
+        status: ``running``, ``finished``, ``failed``, ``interrupted`` or ``stopped``.
+        started: local time with its zone, ISO 8601; so is ``finished``.
+        data: fingerprint and size of the data, and what the model read of it.
+        metrics: "valid" and "test", each a map of ``recall@10`` ... to floats.
+        best_epoch: epoch that validation chose, counted from 0.
+        epochs: one dict an epoch: loss, seconds, validation metrics.
+        files: paths of checkpoint, log, lists and adapter, seen from where the run was started.
+        environment: versions, commit, device, threads and platform.
+        origin: sweep that the run belongs to, and its place in it; empty for a run by itself.
+        metrics_cold: metrics by part and group, of users or items that training has not seen.
     """
 
     id: str
@@ -89,7 +99,7 @@ class RunRecord:
         return path
 
     def shared(self) -> dict[str, Any]:
-        """Return the record as JSON content for others: without the places of this machine."""
+        """Return the record as JSON content to publish: without the folders of this machine."""
         content = dataclasses.asdict(self)
         content["config"] = {k: v for k, v in self.config.items() if k not in _PLACES}
         place = rf"\s--(?:{'|'.join(_PLACES)})(?:=|\s+)(?:'[^']*'|\S+)"
@@ -97,7 +107,7 @@ class RunRecord:
         return content
 
     def finish(self) -> Path:
-        """Stamp the end and write the record."""
+        """Set the time of the end and write the record."""
         self.finished = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         return self.save()
 
@@ -106,26 +116,32 @@ class RunRecord:
         """Read a record from a run's folder or its ``record.json``.
 
         Raises:
-            FileNotFoundError: there is none.
-            ValueError: it is not a run record.
+            FileNotFoundError: no record is there.
+            ValueError: the file is not a run record, or that of a version with other fields; the
+                text then says which version wrote it.
         """
         path = Path(path)
         path = path / "record.json" if path.is_dir() else path
         if not path.is_file():
             raise FileNotFoundError(f"no run record at {path}. Runs are listed in runs/.")
+        version = ""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            version = _written_by(content)
+            _check_fields(cls, content)
+            for stage in content["stages"]:
+                _check_fields(Stage, stage)
             content["stages"] = [Stage(**stage) for stage in content["stages"]]
             return cls(**content)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is not a run record: {error}") from error
+            raise ValueError(f"{path} is not a run record: {error}{version}") from error
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         """Time a stage and measure its peak memory; it is recorded even if it fails.
 
-        The record is written after it, for a killed run to be resumed. A resumed run adds to the
-        stages that it has already.
+        The record is written afterwards, so that a killed run can resume. A resumed run adds to
+        the stages that its record has already.
         """
         stage = next((known for known in self.stages if known.name == name), Stage(name))
         if stage not in self.stages:
@@ -138,6 +154,36 @@ class RunRecord:
             stage.seconds += time.monotonic() - begin
             stage.peak_bytes = max(stage.peak_bytes, _peak_bytes())
         self.save()
+
+
+def _check_fields(kind: type, content: Any) -> None:
+    """Check that JSON content has the fields of a dataclass: all without a default, no others."""
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a JSON object, found {type(content).__name__}.")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = sorted(set(content) - set(fields))
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in content
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    for word, names in (("lacks", missing), ("has the unknown", unknown)):
+        if names:
+            raise ValueError(f"a {kind.__name__} {word} {', '.join(names)}.")
+
+
+def _written_by(content: Any) -> str:
+    """Return a sentence with the version that wrote a record's JSON content, if it names one."""
+    for key in ("environment", "versions", "recbole-llm"):
+        content = content.get(key) if isinstance(content, dict) else None
+    return f" It was written by recbole-llm {content}; this is {__version__}." if content else ""
+
+
+def version_of(record: RunRecord) -> str:
+    """Return the version of recbole-llm that made a run, for an error about its record."""
+    return str(record.environment.get("versions", {}).get("recbole-llm", "an unknown version"))
 
 
 def new_record(config: Any, command: str) -> RunRecord:
@@ -176,32 +222,6 @@ def find_unfinished(config: Any) -> RunRecord | None:
         if record.status != "finished" and record.config_hash == config.fingerprint():
             return record
     return None
-
-
-def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
-    """Return the fingerprint of a data set and its split, and its size.
-
-    Args:
-        dataset: the whole, before the split.
-        parts: training, validation and test.
-    """
-    files = dataset.source_files() if hasattr(dataset, "source_files") else []
-    split = hashlib.sha256()
-    for field in (dataset.uid_field, dataset.iid_field):
-        split.update("\n".join(map(str, dataset.field2id_token[field])).encode())
-    for part in parts:
-        for field in (dataset.uid_field, dataset.iid_field):
-            split.update(np.ascontiguousarray(part.inter_feat[field].numpy()).tobytes())
-        split.update(b"|")
-    frozen = getattr(dataset, "frozen", None)
-    return {
-        "files": {path.name: sha256_of(path) for path in files},
-        "split": split.hexdigest(),
-        "n_users": dataset.user_num - 1,
-        "n_items": dataset.item_num - 1,
-        "n_interactions": [len(part) for part in parts],
-        **({"frozen_split": frozen.describe()} if frozen else {}),
-    }
 
 
 def _environment(config: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import importlib
 import importlib.util
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recbole_llm.yaml_io import properties_dir
 
@@ -91,6 +91,14 @@ def get_model_class(name: str) -> type:
             f"`run_recbole --list-models` lists them all."
         )
     return getattr(module, name)
+
+
+def get_hooks(model_class: type) -> Any:
+    """Return the hooks of a model class, defaults included: ``hooks_of`` of ``model/base.py``.
+
+    For modules below the models, which reach them through this registry.
+    """
+    return importlib.import_module("recbole_llm.model.base").hooks_of(model_class)
 
 
 def _import_user_model(name: str) -> type:

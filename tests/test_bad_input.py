@@ -152,7 +152,7 @@ def test_model_that_needs_features_without_any(error_of: Run) -> None:
         ("--eval_args.split={'XX': [1]}", "XX"),
         ("--eval_args.order=sideways", "sideways"),
         ("--eval_args.mode=zzz", "zzz"),
-        ("--topk=[2000]", "topk asks for the best 2000 items, and the data set has 1265"),
+        ("--topk=[2000]", "topk asks for the best 2000 items, and the dataset has 1265"),
         ("--load_col={'inter': ['user_id']}", "load_col leaves out column 'item_id'"),
         ("--lr_schedule=steps", "lr_schedule must be constant, exponential, cosine or linear"),
     ],

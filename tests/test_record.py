@@ -137,3 +137,11 @@ def test_outside_a_checkout_there_is_no_commit(
 ) -> None:
     monkeypatch.setattr(module, "__file__", str(tmp_path / "recbole_llm" / "record.py"))
     assert module._git_commit() is None
+
+
+@pytest.mark.parametrize("environment", [{}, {"versions": {}}])
+def test_a_record_without_versions_is_read(environment: dict[str, object], work: Path) -> None:
+    _, record = make()
+    record.environment = environment
+    record.save()
+    assert RunRecord.load(record.folder) == record

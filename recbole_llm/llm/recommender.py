@@ -1,4 +1,4 @@
-"""What models on a frozen language model share: its loading, their state, tables of one scale."""
+"""The base of models on a frozen language model: its loading, and their state without it."""
 
 from __future__ import annotations
 
@@ -43,11 +43,12 @@ LLM_SETTINGS = (
 
 
 class FrozenTrunkRecommender(GeneralRecommender):
-    """A model on a frozen language model, whose state is what was trained and nothing else.
+    """A model on a frozen language model; its state holds the trained weights and no others.
 
     Attributes:
-        backbone_source: ``Backbone.source`` as JSON text; saved beside the state and compared.
-        saved_buffers: beginnings of the names of buffers that belong to the state as well.
+        backbone_source: ``Backbone.source`` as JSON text; saved next to the state, and compared
+            when it is loaded.
+        saved_buffers: prefixes of the names of buffers that belong to the state as well.
     """
 
     backbone_source: str
@@ -72,11 +73,11 @@ class FrozenTrunkRecommender(GeneralRecommender):
         ``lora_targets``.
 
         Args:
-            config: settings.
-            encoder_decoder: an encoder-decoder of the T5 family will do as well as a decoder.
+            config: settings of the model.
+            encoder_decoder: whether an encoder-decoder of the T5 family may take a decoder's place.
 
         Returns:
-            The adapted model, and the backbone that it was made of, its tokenizer and shape.
+            The model with LoRA weights, and the backbone, with its tokenizer and shape.
 
         Raises:
             ValueError, OSError, ImportError: as ``load_backbone`` and ``add_lora``.
@@ -120,11 +121,11 @@ class FrozenTrunkRecommender(GeneralRecommender):
             for state in (state_dict, self.state_dict())
         )
         if given != own:
-            odd = {name for name, _ in given ^ own}
+            names = {name for name, _ in given ^ own}
             raise ValueError(
-                f"the checkpoint does not fit this {type(self).__name__}: {len(odd)} weights are "
-                f"missing, unexpected or of another shape, e.g. {min(odd)}. Were the settings the "
-                f"same when it was saved?"
+                f"the checkpoint does not fit this {type(self).__name__}: {len(names)} weights are "
+                f"missing, unexpected or of another shape, e.g. {min(names)}. Were the settings "
+                f"the same when it was saved?"
             )
         return super().load_state_dict(state_dict, strict=False)
 

@@ -1,14 +1,117 @@
-"""What a model may define, and the base of models whose score is an inner product."""
+"""The hooks that a model may define, and the base of models whose score is an inner product."""
 
-from typing import Any, Self
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
 
 import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 
+from recbole_llm.config import Config
+from recbole_llm.registry import StageSpec
 
-class DotProductRecommender(GeneralRecommender):
+
+class ModelHooks:
+    """Everything that a model may define besides RecBole's own methods, with its default.
+
+    A model defines the hooks that it needs; deriving from this class is optional, and whoever
+    calls a hook goes through ``hooks_of``. RecBole's models have the defaults. The calls, in order:
+
+        required_stages, check_settings            before anything is read
+        check_available                            before anything is trained
+        __init__(config, dataset, stage_outputs)   the third only of a model with earlier stages
+        begin_epoch                                before each epoch of training
+            calculate_loss, backward, after_backward   once a batch
+            optimizer.step, after_step                 once a group of accumulated batches
+        export, export_adapter, user_views         with the weights that validation chose
+
+    RecBole's own models with a trainer of their own (KGAT, RecVAE, ...) are trained by its loops,
+    which call none of the hooks of an epoch.
+
+    Attributes:
+        train_loader: class of the training loader, called as RecBole's loaders are
+            ``(config, dataset, sampler, shuffle=...)``; None for RecBole's of the model's type.
+        needs_history: whether evaluation batches, and those of ``user_views``, carry each user's
+            recent items (``item_id_list`` and ``item_length``) next to the user's id.
+    """
+
+    train_loader: ClassVar[type[AbstractDataLoader] | None] = None
+    needs_history: ClassVar[bool] = False
+
+    @classmethod
+    def check_settings(cls, config: Config) -> None:
+        """Check how settings fit each other, before anything is read.
+
+        Raises:
+            ValueError: two or more settings contradict each other; the text names them.
+        """
+
+    @classmethod
+    def check_available(cls, config: Config) -> None:
+        """Look up what the model reads besides the dataset, such as a language model's files.
+
+        Raises:
+            ValueError, OSError, ImportError: something is missing; the text says what to do.
+        """
+
+    @classmethod
+    def required_stages(cls, config: Config) -> dict[str, StageSpec]:
+        """Return the models to train first, by the name of their stage.
+
+        Their settings are ``<name>_stage``; what they ``export`` reaches ``__init__`` by that name.
+        """
+        return {}
+
+    def begin_epoch(self) -> None:
+        """Prepare an epoch, such as by drawing a graph anew."""
+
+    def after_backward(self) -> None:
+        """Take up what the batch that was just differentiated leaves for later batches."""
+
+    def after_step(self) -> None:
+        """Follow a step of the optimizer, whose gradients may come from several batches."""
+
+    def export(self) -> dict[str, Tensor]:
+        """Return what a later stage of another model takes over, such as ``item_embedding`` (I, d).
+
+        A model that is a stage has to define it. It is called in evaluation mode.
+        """
+        return {}
+
+    def export_adapter(self, folder: Path) -> Path | None:
+        """Write the trained adapter for other programs and return its folder; None without one."""
+        return None
+
+    def user_views(self, interaction: Interaction) -> dict[str, Tensor]:
+        """Return the embeddings (B, d) of a batch of users, by the name of each way to read them.
+
+        Empty for a model that does not rank by embeddings of users.
+        """
+        return {}
+
+
+_HOOKS = [name for name in vars(ModelHooks) if not name.startswith("_")]
+
+
+def hooks_of(model: Any) -> Any:
+    """Return the hooks of a model, or of a model class: its own, and the defaults of the others.
+
+    Args:
+        model: any recommender of ours, of RecBole or of a user, or its class.
+    """
+    kind = model if isinstance(model, type) else type(model)
+    if issubclass(kind, ModelHooks):
+        return model
+    default = ModelHooks if kind is model else ModelHooks()
+    return SimpleNamespace(
+        **{name: getattr(model, name, getattr(default, name)) for name in _HOOKS}
+    )
+
+
+class DotProductRecommender(GeneralRecommender, ModelHooks):
     """A model whose score is the inner product of a user and an item embedding.
 
     A subclass's ``forward()`` returns (user_emb (U, d), item_emb (I, d)) for all ids. In evaluation
@@ -38,6 +141,10 @@ class DotProductRecommender(GeneralRecommender):
         """Return the embeddings that a later stage of another model takes over."""
         user_emb, item_emb = self.embeddings()
         return {"user_embedding": user_emb.cpu(), "item_embedding": item_emb.cpu()}
+
+    def user_views(self, interaction: Interaction) -> dict[str, Tensor]:
+        """Return the embeddings (B, d) of a batch of users, the one way to read them."""
+        return {"": self.embeddings()[0][interaction[self.USER_ID]]}
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Return the scores (B,) of given user-item pairs."""

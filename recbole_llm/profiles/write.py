@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recbole_llm.data.describe import describe_data
 from recbole_llm.profiles.dataset import load_profile_data
 from recbole_llm.profiles.pipeline import Reasoner
 from recbole_llm.profiles.settings import ReasonSettings
-from recbole_llm.record import describe_data
 
 
 class WrittenProfiles(NamedTuple):

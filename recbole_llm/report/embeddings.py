@@ -7,18 +7,20 @@ A model that reads users in several ways has a column for each: GALRec its promp
 (Guan et al., Fig. 4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
 from scipy.stats import gaussian_kde
 from sklearn.manifold import TSNE
 from torch import Tensor
 
 from recbole_llm.data.loader import FullRankLoader
+from recbole_llm.model.base import hooks_of
 from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, save_figure
 from recbole_llm.record import RunRecord
 from recbole_llm.runs.reload import LoadedRun, load_run
@@ -123,24 +125,35 @@ def user_maps(
 
 def _user_views(loaded: LoadedRun, users: NDArray[np.int64]) -> dict[str, Points]:
     """Return the embeddings (n, d) of users by name of the view; "" where there is but one."""
-    model: Any = loaded.model
-    if hasattr(model, "embeddings"):
-        return {"": model.embeddings()[0].cpu().double().numpy()[users]}
-    if not hasattr(model, "user_views"):
+    hooks = hooks_of(loaded.model)
+    parts: dict[str, list[Tensor]] = {}
+    for batch in _user_batches(loaded, users, hooks.needs_history):
+        for view, emb in hooks.user_views(batch.to(loaded.config["device"])).items():
+            parts.setdefault(view, []).append(emb.cpu().double())
+    if not parts:
         raise ValueError(
             f"run {loaded.record.id}: {loaded.record.model} does not rank by user embeddings, "
             f"which this figure is about."
         )
+    return {view: torch.cat(embs).numpy() for view, embs in parts.items()}
+
+
+def _user_batches(
+    loaded: LoadedRun, users: NDArray[np.int64], with_history: bool
+) -> Iterator[Interaction]:
+    """Yield batches of users, with their training items where the model reads them.
+
+    Of the latter, users without a training item are left out.
+    """
     config, train = loaded.config, loaded.split.train
+    if not with_history:
+        yield Interaction({train.uid_field: torch.from_numpy(users)})
+        return
     loader = FullRankLoader(config, train, [train], with_sequence=True)  # training items alone
     row_of = {user: row for row, user in enumerate(loader.row_user.tolist())}
     rows = [row_of[user] for user in users.tolist() if user in row_of]
-    parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(rows), config["eval_users"]):
-        batch = loader.collate_fn(rows[start : start + config["eval_users"]])[0]
-        for view, emb in model.user_views(batch.to(config["device"])).items():
-            parts.setdefault(view, []).append(emb.cpu().double())
-    return {view: torch.cat(embs).numpy() for view, embs in parts.items()}
+        yield loader.collate_fn(rows[start : start + config["eval_users"]])[0]
 
 
 def angle_density(points: Points, angles: Points) -> Points:

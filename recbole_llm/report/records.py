@@ -83,10 +83,3 @@ def _is_same(record: RunRecord, path: Path) -> bool:
         return RunRecord.load(path).shared() == record.shared()
     except ValueError:  # damaged
         return False
-
-
-def lists_of(run: Run) -> Path:
-    """Return the path of a run's top-k lists on test, in the folder of its record."""
-    if run.path.name == "record.json":
-        return run.path.with_name("topk-test.jsonl")
-    return run.path.with_suffix(".topk-test.jsonl")

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recbole_llm.report.cells import Cell, Cells
-from recbole_llm.report.records import lists_of
 from recbole_llm.report.statistics import Vector, holm, paired_tests, user_metric
+from recbole_llm.runs.rankings import rankings_path
 from recbole_llm.sweep.spec import Row
 
 SIGNIFICANT = 0.05  # a p-value below it marks a difference
@@ -86,8 +86,8 @@ def _paired(ours: Cell, theirs: Cell, metric: str) -> tuple[Vector, Vector] | No
             continue
         if other.record.data.get("split") != run.record.data.get("split"):
             return None
-        our_values = user_metric(lists_of(run), metric)
-        their_values = user_metric(lists_of(other), metric)
+        our_values = user_metric(rankings_path(run.path, "test"), metric)
+        their_values = user_metric(rankings_path(other.path, "test"), metric)
         if our_values is None or their_values is None or set(our_values) != set(their_values):
             return None
         for user, value in our_values.items():

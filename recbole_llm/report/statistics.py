@@ -1,6 +1,5 @@
 """Means over seeds, improvements, and paired tests on per-user metrics, Holm-corrected."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+from recbole_llm.runs.rankings import read_rankings
 
 Vector = NDArray[np.float64]
 #: Metrics whose value for each user can be computed from saved lists.
@@ -73,13 +74,12 @@ def user_metric(lists: Path, metric: str) -> dict[str, float] | None:
         return None
     k = int(cut)
     found: dict[str, list[float]] = {}
-    for line in lists.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if "hits" not in row:
+    for ranking in read_rankings(lists):
+        if ranking.hits is None or ranking.n_positives is None:
             return None
-        hits = np.array([rank for rank in row["hits"] if rank < k], dtype=float)
-        value = _user_value(name, hits, row["n_positives"], k)
-        found.setdefault(row["user"], []).append(value)
+        hits = np.array([rank for rank in ranking.hits if rank < k], dtype=float)
+        value = _user_value(name, hits, ranking.n_positives, k)
+        found.setdefault(ranking.user, []).append(value)
     return {user: float(np.mean(values)) for user, values in found.items()}
 
 

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.data.describe import describe_data
 from recbole_llm.data.loading import Split, load_split
-from recbole_llm.record import RunRecord, describe_data
-from recbole_llm.trainer.checkpoint import load_checkpoint
+from recbole_llm.record import RunRecord, version_of
+from recbole_llm.trainer.checkpoint import load_weights
+from recbole_llm.trainer.fit import build_model
 from recbole_llm.trainer.staged import read_stages
+from recbole_llm.version import __version__
 
 
 class LoadedRun(NamedTuple):
@@ -24,15 +27,16 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
-    """Bring a finished run back.
+    """Load a finished run: its record, its settings, its data and its model.
 
     Args:
         run: a run's folder, or its ``record.json``.
-        data_path: parent of the data set's folder, if it is not where the run found it.
+        data_path: parent of the dataset's folder, if it is not where the run found it.
 
     Raises:
         FileNotFoundError: the record, the checkpoint, a stage's output or the data is missing.
-        ValueError: the run did not finish, or its data has changed.
+        ValueError: the run did not finish, its data has changed, or this version cannot build its
+            settings or its model again; the text then says which version made it.
     """
     record = RunRecord.load(run)
     if record.status != "finished":
@@ -51,25 +55,23 @@ def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
             f"run {record.id}: the data, or its split, is no longer that of the run. Give its "
             f"data with --data_path."
         )
-    stages: tuple[Any, ...] = ()
-    if hasattr(config.model_class, "required_stages"):
-        stages = (read_stages(config, {name: data[name] for name in ("files", "split")}),)
-    model = config.model_class(config, split.train, *stages).to(config["device"])
-    state = load_checkpoint(checkpoint, config["device"])
-    model.load_state_dict(state["state_dict"])
-    model.load_other_parameter(state["other_parameter"])
-    model.eval()
-    return LoadedRun(record, config, split, model)
+    outputs = read_stages(config, {name: data[name] for name in ("files", "split")})
+    model = build_model(config, split.train, outputs)
+    load_weights(model, checkpoint, config["device"])
+    return LoadedRun(record, config, split, model.eval())
 
 
 def config_of(record: RunRecord, data_path: str | None = None) -> Config:
     """Build a run's settings again.
 
+    A setting that the record lacks is younger than the run and takes its default.
+
     Raises:
-        ValueError: they do not come out the same, as after a change of the program.
+        ValueError: a setting of the record has another value now, or none, as after a change of
+            the program; the text says which version made the run.
     """
-    probe = Config(record.model, record.dataset)
-    settings = settings_of(record, probe.internal_config_dict, data_path)
+    defaults = Config(record.model, record.dataset).internal_config_dict
+    settings = settings_of(record, defaults, data_path)
     settings.pop("MODEL_TYPE", None)  # an enum, which the record has as text; the model's own
     # One of the two says how to split; where the files are split already, neither may.
     settings.pop("protocol" if record.protocol == "custom" else "eval_args", None)
@@ -83,16 +85,17 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
     if "cache_dir" in record.config:
         settings["cache_dir"] = record.config["cache_dir"]
     config = Config(record.model, record.dataset, overrides=settings)
-    found, wanted = config.to_dict(), record.config
-    differ = sorted(
+    found, expected = config.to_dict(), record.config
+    changed = sorted(
         key
-        for key in (set(found) | set(wanted)) - VOLATILE_KEYS
-        if json.dumps(found.get(key)) != json.dumps(wanted.get(key))
+        for key in set(expected) - VOLATILE_KEYS
+        if key not in found or json.dumps(found[key]) != json.dumps(expected[key])
     )
-    if differ:
+    if changed:
         raise ValueError(
             f"run {record.id}: the settings cannot be built again, these differ: "
-            f"{', '.join(differ[:5])}. Was it made by another version?"
+            f"{', '.join(changed[:5])}. It was made by recbole-llm {version_of(record)}; this is "
+            f"{__version__}."
         )
     return config
 
@@ -100,15 +103,15 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
 def settings_of(
     record: RunRecord, keys: Collection[str], data_path: str | None = None
 ) -> dict[str, Any]:
-    """Return the settings of a run that have one of these keys, with data and split where they are.
+    """Return the settings of a run that have one of these keys, with the places of its data.
 
     Args:
-        record: of the run.
-        keys: the settings wanted, of which ``VOLATILE_KEYS`` are left out.
-        data_path: parent of the data set's folder, if it is not where the run found it.
+        record: record of the run.
+        keys: names of settings; ``VOLATILE_KEYS`` are left out.
+        data_path: parent of the dataset's folder, if it is not where the run found it.
 
     Raises:
-        ValueError: nothing says where the data is.
+        ValueError: neither the record nor ``data_path`` says where the data is.
     """
     if data_path is None and "data_path" not in record.config:
         raise ValueError(

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_llm.files import replacing
+from recbole_llm.version import __version__
 
 FORMAT = "recbole-llm/1"
 
@@ -21,7 +22,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write ``state`` to ``path``; an older file there survives until the new one is complete.
 
     Args:
-        path: the file to write; its folder is made.
+        path: file to write; its folder is made.
         state: tensors, arrays, sparse matrices, JSON values, and dicts and lists of these.
 
     Raises:
@@ -31,13 +32,13 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path, durable=True) as file:
-            torch.save({"format": FORMAT, **_encode(dict(state))}, file)
+            torch.save({"format": FORMAT, "version": __version__, **_encode(dict(state))}, file)
     except (OSError, RuntimeError) as error:
         # torch's writer turns "no space left" into a RuntimeError of its own words.
         kept = "The previous checkpoint there is intact. " if path.exists() else ""
         raise OSError(
             f"cannot write checkpoint {path}: {error}. {kept}"
-            f"Free some disk space or set --checkpoint_dir, then add --resume to go on."
+            f"Free some disk space or set --checkpoint_dir, then add --resume to continue."
         ) from error
 
 
@@ -64,6 +65,33 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of recbole-llm (expected format {FORMAT!r}).")
     return _decode(state)
+
+
+def load_weights(
+    model: nn.Module, path: Path, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Load a model's weights from a checkpoint, and return all that the checkpoint holds.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``load_checkpoint``.
+        ValueError: the weights do not fit the model; the text says which version saved them.
+    """
+    state = load_checkpoint(path, device)
+    try:
+        model.load_state_dict(state["state_dict"])
+    except RuntimeError as error:  # torch: a heading, then a line for each difference
+        difference = str(error).splitlines()[-1].strip()
+        raise ValueError(
+            f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}: "
+            f"{difference} Were the settings the same when it was saved?"
+        ) from error
+    model.load_other_parameter(state["other_parameter"])  # type: ignore[operator]
+    return state
+
+
+def saved_by(state: Mapping[str, Any]) -> str:
+    """Return `` (saved by recbole-llm 0.1.0)``, for an error about a checkpoint's content."""
+    return f" (saved by recbole-llm {state.get('version', '0.1.0 or older')})"
 
 
 def random_state() -> dict[str, Any]:

@@ -16,15 +16,15 @@ def cold_metrics(
     """Measure a model on the cold interactions of a part, apart from the others.
 
     Args:
-        trainer: with the weights to measure.
-        loader: of the part.
-        train: the training part, which says who is cold.
+        trainer: trainer whose model has the weights to measure.
+        loader: loader of the part.
+        train: training part, which decides who is cold.
         measured: metrics of the whole part, taken where all of it is cold.
 
     Returns:
-        By group, none without such interactions: ``cold_users`` and ``cold_items``, every item
-        ranked; ``cold_items_only``, the items without training interactions ranked among
-        themselves. Each has ``n_interactions``, ``n_users`` and the metrics.
+        Metrics by group, each with ``n_interactions`` and ``n_users``; a group without
+        interactions is left out. ``cold_users`` and ``cold_items``: every item is ranked.
+        ``cold_items_only``: the items without training interactions, ranked among themselves.
     """
     part = loader._dataset
     user, item = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))

@@ -4,92 +4,140 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import Any, NamedTuple
 
 from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.data.loading import Split
+from recbole_llm.model.base import ModelHooks, hooks_of
 from recbole_llm.record import RunRecord, Stage
-from recbole_llm.registry import StageSpec
 from recbole_llm.trainer.checkpoint import load_checkpoint, save_checkpoint
+from recbole_llm.trainer.fit import StageOutput, fit_stage
 from recbole_llm.trainer.source import imported_files
-from recbole_llm.trainer.trainer import build_trainer
 from recbole_llm.version import __version__
 
-StageOutput = dict[str, Tensor]
+# The module where the code begins that trains a stage, from its data on.
+_TRAINING = fit_stage.__module__
+
+
+class PlannedStage(NamedTuple):
+    """One stage of a model: its name, its model, their settings, and where its output is cached."""
+
+    name: str
+    model: str
+    config: Config
+    folder: Path
+
+
+def plan_stages(config: Config, data_key: Mapping[str, Any]) -> list[PlannedStage]:
+    """Return the stages that the model of ``config`` needs, in the order of their training.
+
+    Args:
+        config: settings of the model whose stages these are.
+        data_key: fingerprints of the files and of the split.
+
+    Raises:
+        ValueError: settings of a stage are wrong, or its model exports nothing.
+    """
+    stages = []
+    for name, spec in hooks_of(config.model_class).required_stages(config).items():
+        sub_config = config.stages[name]
+        if hooks_of(sub_config.model_class).export is ModelHooks.export:
+            raise ValueError(
+                f"stage {name!r} of {config['model']} is {spec.model}, which has no export() to "
+                f"give its embeddings to the next stage."
+            )
+        key = _cache_key(sub_config, data_key)
+        folder = f"{spec.model}-{config['dataset']}-{key}"
+        path = Path(sub_config["cache_dir"]) / "stages" / folder
+        stages.append(PlannedStage(name, spec.model, sub_config, path))
+    return stages
 
 
 def run_stages(
     config: Config,
+    split: Split,
     data_key: Mapping[str, Any],
     record: RunRecord,
-    train: Callable[[Config, Path, Stage], StageOutput],
+    with_test: bool = True,
 ) -> dict[str, StageOutput]:
-    """Return the output of every stage that the model of ``config`` needs.
+    """Return the output of every stage that the model of ``config`` needs, by name.
 
-    A finished stage is read from ``cache_dir``; an unfinished one goes on from its last saved
+    A finished stage is read from ``cache_dir``; an unfinished one resumes from its last saved
     epoch. The cache key holds the stage's settings, the data and its split, and the code.
 
     Args:
-        config: of the staged model, whose class has ``required_stages(config)``.
-        data_key: fingerprint of the files and of the split.
-        record: each stage is added to it.
-        train: trains one stage in a folder, fills in its record, and returns its output.
+        config: settings of the model whose stages these are.
+        split: dataset and its parts.
+        data_key: fingerprints of the files and of the split.
+        record: record of the run, which gets an entry for each stage.
+        with_test: whether the test part is scored; if not, the record has no test metrics of a
+            stage from the cache either.
+
+    Raises:
+        ValueError: settings of a stage are wrong, or its model exports nothing.
     """
     outputs: dict[str, StageOutput] = {}
-    for name, spec in config.model_class.required_stages(config).items():
-        sub_config = config.stages[name]
-        folder = _stage_folder(sub_config, spec, data_key)
-        with record.stage(f"{name} ({spec.model})") as stage:
-            output = _read_output(folder / "output.pth")
-            if output is None:
-                logging.getLogger().info("Stage %r: training %s in %s", name, spec.model, folder)
-                begin = time.monotonic()
-                tensors = train(sub_config, folder, stage)
-                output = {
-                    "tensors": tensors,
-                    "trainable": stage.trainable,
-                    "parameters": stage.parameters,
-                    "seconds": time.monotonic() - begin,
-                    "metrics": json.dumps(stage.metrics),
-                }
-                save_checkpoint(folder / "output.pth", output)
-                (folder / "last.pth").unlink(missing_ok=True)  # nothing is left to resume
+    for planned in plan_stages(config, data_key):
+        with record.stage(f"{planned.name} ({planned.model})") as stage:
+            content = _read_output(planned.folder / "output.pth")
+            if content is None:
+                content = _train(planned, split, stage, with_test)
             else:
-                logging.getLogger().info("Stage %r: finished before, read from %s", name, folder)
-                if not stage.trainable:  # else this run trained it, before it was resumed
-                    stage.cached_from_s = output["seconds"]
-                stage.trainable, stage.parameters = output["trainable"], output["parameters"]
-                stage.metrics = json.loads(output["metrics"])
-            outputs[name] = output["tensors"]
+                _fill_from_cache(stage, planned, content, with_test)
+            outputs[planned.name] = content["tensors"]
     return outputs
+
+
+def _train(planned: PlannedStage, split: Split, stage: Stage, with_test: bool) -> dict[str, Any]:
+    """Train a stage and return what its ``output.pth`` then holds."""
+    log, (_, model, config, folder) = logging.getLogger(), planned
+    log.info("Stage %r: training %s in %s", planned.name, model, folder)
+    begin = time.monotonic()
+    tensors = fit_stage(config, split, folder, stage, with_test)
+    content = {
+        "tensors": tensors,
+        "trainable": stage.trainable,
+        "parameters": stage.parameters,
+        "seconds": time.monotonic() - begin,
+        "metrics": json.dumps(stage.metrics),
+    }
+    save_checkpoint(folder / "output.pth", content)
+    (folder / "last.pth").unlink(missing_ok=True)  # nothing is left to resume
+    return content
+
+
+def _fill_from_cache(
+    stage: Stage, planned: PlannedStage, content: Mapping[str, Any], with_test: bool
+) -> None:
+    """Fill in the record's entry of a stage that was finished before."""
+    log = logging.getLogger()
+    log.info("Stage %r: finished before, read from %s", planned.name, planned.folder)
+    if not stage.trainable:  # else this run trained it, before it was resumed
+        stage.cached_from_s = content["seconds"]
+    stage.trainable, stage.parameters = content["trainable"], content["parameters"]
+    stage.metrics = json.loads(content["metrics"])
+    if not with_test:
+        stage.metrics.pop("test", None)
 
 
 def read_stages(config: Config, data_key: Mapping[str, Any]) -> dict[str, StageOutput]:
     """Return what ``run_stages`` left in ``cache_dir``; nothing is trained.
 
     Raises:
-        FileNotFoundError: a stage of these settings, data and code is not there.
+        FileNotFoundError: a stage of these settings, data and code is missing.
     """
     outputs: dict[str, StageOutput] = {}
-    for name, spec in config.model_class.required_stages(config).items():
-        folder = _stage_folder(config.stages[name], spec, data_key)
-        output = _read_output(folder / "output.pth")
-        if output is None:
+    for name, model, _, folder in plan_stages(config, data_key):
+        content = _read_output(folder / "output.pth")
+        if content is None:
             raise FileNotFoundError(
-                f"stage {name!r} ({spec.model}) of {config['model']} is not in {folder}: another "
+                f"stage {name!r} ({model}) of {config['model']} is not in {folder}: another "
                 f"cache_dir, or the code has changed since. Run the model again, which trains it."
             )
-        outputs[name] = output["tensors"]
+        outputs[name] = content["tensors"]
     return outputs
-
-
-def _stage_folder(config: Config, spec: StageSpec, data_key: Mapping[str, Any]) -> Path:
-    """Return the folder of a stage with settings ``config``; its name holds the cache key."""
-    key = _cache_key(config, data_key)
-    return Path(config["cache_dir"]) / "stages" / f"{spec.model}-{config['dataset']}-{key}"
 
 
 def _read_output(path: Path) -> dict[str, Any] | None:
@@ -103,9 +151,10 @@ def _read_output(path: Path) -> dict[str, Any] | None:
 
 
 def _cache_key(config: Config, data_key: Mapping[str, Any]) -> str:
+    """Hash all that a stage depends on: settings, data, version, and the code that trains it."""
     settings = {k: v for k, v in config.to_dict().items() if k not in VOLATILE_KEYS}
     text = json.dumps([settings, data_key, __version__], sort_keys=True)
     digest = hashlib.sha256(text.encode())
-    for path in imported_files(config.model_class.__module__, build_trainer.__module__):
+    for path in imported_files(config.model_class.__module__, _TRAINING):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

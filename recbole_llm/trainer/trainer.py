@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from recbole_llm.config import Config
+from recbole_llm.model.base import hooks_of
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.schedule import learning_rate_factor
 
@@ -39,30 +40,29 @@ class HarnessTrainer(HarnessMixin):
         show_progress: bool = False,
     ) -> float:
         """Train one epoch and return the mean loss of its batches."""
+        hooks = hooks_of(self.model)
         self.model.train()
-        if hasattr(self.model, "begin_epoch"):  # models that redraw a graph every epoch
-            self.model.begin_epoch()
+        hooks.begin_epoch()
         loss_func = loss_func or self.model.calculate_loss
         accumulate = self.config["gradient_accumulation_steps"]
         n_batches = len(train_data)
         total = torch.zeros((), device=self.device)
         bar = tqdm(train_data, desc=f"Train {epoch_idx:>5}", ncols=100, disable=not show_progress)
         self.optimizer.zero_grad()
-        for nth, interaction in enumerate(bar):
-            if nth % accumulate == 0:
-                self._set_learning_rate(epoch_idx + nth / n_batches)
-            group = min(accumulate, n_batches - nth + nth % accumulate)  # the last may be smaller
+        for index, interaction in enumerate(bar):
+            if index % accumulate == 0:
+                self._set_learning_rate(epoch_idx + index / n_batches)
+                n_group = min(accumulate, n_batches - index)  # the last group may be smaller
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
                 loss = loss_func(interaction.to(self.device))
             # RecBole's models return a scalar, a tensor of one element, or a tuple of terms.
             loss = sum(term.sum() for term in (loss if isinstance(loss, tuple) else (loss,)))
-            (loss / group).backward()
+            (loss / n_group).backward()
+            hooks.after_backward()
             total += loss.detach()
-            if (nth + 1) % accumulate == 0 or nth + 1 == n_batches:
-                if self.clip_grad_norm:
-                    nn.utils.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
-                self.optimizer.step()
-                self.optimizer.zero_grad()
+            if (index + 1) % accumulate == 0 or index + 1 == n_batches:
+                self._step()
+                hooks.after_step()
         mean = total.item() / max(n_batches, 1)
         if math.isnan(mean):
             raise ValueError(
@@ -71,6 +71,13 @@ class HarnessTrainer(HarnessMixin):
             )
         return mean
 
+    def _step(self) -> None:
+        """Step along the accumulated gradients and clear them."""
+        if self.clip_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
     def _set_learning_rate(self, epochs_done: float) -> None:
         factor = learning_rate_factor(self.config, epochs_done)
         for group in self.optimizer.param_groups:
@@ -78,7 +85,11 @@ class HarnessTrainer(HarnessMixin):
 
 
 def build_trainer(config: Config, model: nn.Module) -> HarnessMixin:
-    """Build the trainer of a model: ours, or RecBole's special one with our checkpoints."""
+    """Build the trainer of a model: ours, or RecBole's special one with our checkpoints.
+
+    Raises:
+        ValueError: RecBole trains this model by a tree library.
+    """
     base = get_trainer(config["MODEL_TYPE"], config["model"])
     if base is Trainer:
         return HarnessTrainer(config, model)

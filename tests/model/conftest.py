@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.loading import Loaders, Split, load_split
-from recbole_llm.quick_start import fit
+from recbole_llm.trainer.fit import fit
 from recbole_llm.trainer.harness import HarnessMixin
 
 N_USERS, N_ITEMS, N_EACH = 60, 40, 12
@@ -117,14 +117,12 @@ class World:
         """Build a model, after its stages where it has any, and train it for ``epochs`` (0)."""
         config = self.config(model, **{"epochs": 0, **overrides})
         split = load_split(config)
-        outputs = None
-        if hasattr(config.model_class, "required_stages"):
-            outputs = {}
-            for name, sub in config.stages.items():
-                trainer, _ = fit(sub, split, self.root / "saved" / name)
-                trainer.load_best()
-                trainer.model.eval()
-                outputs[name] = trainer.model.export()
+        outputs = {}
+        for name, sub in config.stages.items():
+            trainer, _ = fit(sub, split, self.root / "saved" / name)
+            trainer.load_best()
+            trainer.model.eval()
+            outputs[name] = trainer.model.export()
         trainer, loaders = fit(config, split, self.root / "saved", outputs=outputs)
         return Bench(config, split, outputs, trainer, loaders)
 

@@ -20,6 +20,7 @@ from recbole_llm.data.loading import Loaders
 from recbole_llm.quick_start import Hooks
 from recbole_llm.record import RunRecord
 from recbole_llm.sweep.driver import sweep_spec
+from recbole_llm.trainer import fit
 
 SPEC: dict[str, Any] = {
     "name": "t",
@@ -101,12 +102,12 @@ class Forbidden:
 def test_trials_never_read_the_test_part(
     work: Path, small_ml100k: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = quick_start.build_loaders
+    build = fit.build_loaders
 
     def without_test(*arguments: Any) -> Loaders:
         return build(*arguments)._replace(test=Forbidden())  # type: ignore[arg-type]
 
-    monkeypatch.setattr(quick_start, "build_loaders", without_test)
+    monkeypatch.setattr(fit, "build_loaders", without_test)
     path = write(work, space={"learning_rate": [0.01, 0.1]}, seeds=[1])
     text = sweep_spec(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
     assert "trials: 2 complete" in text

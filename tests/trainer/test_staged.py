@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from recbole_llm.config import Config, stage_config
+from recbole_llm.data.loading import Split
 from recbole_llm.record import RunRecord, Stage, new_record
 from recbole_llm.registry import StageSpec
 from recbole_llm.trainer import staged
@@ -17,6 +17,7 @@ from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.staged import run_stages
 
+SPLIT = Split(None, None, None, None)  # the stages' training is replaced
 DATA = {"files": {"x.inter": "1"}, "split": "2"}
 
 
@@ -49,6 +50,12 @@ class Outer(Single):
     @classmethod
     def required_stages(cls, config):
         return {"first": FIRST, "second": StageSpec("LightGCN")}
+
+
+class Exportless(Single):
+    @classmethod
+    def required_stages(cls, config):
+        return {"first": FIRST, "second": StageSpec("BPR")}
 """
 STAGED_YAML = "embedding_size: 16\nfirst_stage: {}\nsecond_stage: {}\n"
 
@@ -59,7 +66,7 @@ def staged_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("code")
     (folder / "staged_models.py").write_text(CODE)
     (folder / "Inner.yaml").write_text("embedding_size: 32\n")
-    for name in ("Single", "Outer"):
+    for name in ("Single", "Outer", "Exportless"):
         (folder / f"{name}.yaml").write_text(STAGED_YAML)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
@@ -67,21 +74,25 @@ def staged_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def stages(work: Path) -> Callable[..., list[str]]:
+def stages(work: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Return a function that runs the stages of a model and returns which were trained."""
 
-    def call(data: dict[str, Any] = DATA, **settings: Any) -> list[str]:
+    def call(data: dict[str, Any] = DATA, with_test: bool = True, **settings: Any) -> list[str]:
         config = Config("staged_models:Outer", "ml-100k", overrides=settings)
         trained = []
 
-        def train(sub: Config, folder: Path, stage: Stage) -> dict[str, Tensor]:
+        def fit_stage(
+            sub: Config, split: Split, folder: Path, stage: Stage, with_test: bool
+        ) -> Any:
             trained.append(sub["model"])
             stage.trainable, stage.parameters = 3, 4
             stage.metrics = {"test": {"recall@10": 0.5}}
             return {"item_embedding": torch.full((2, 2), float(len(trained)))}
 
         call.record = new_record(config, "test")
-        call.outputs = run_stages(config, data, call.record, train)
+        with monkeypatch.context() as patch:
+            patch.setattr(staged, "fit_stage", fit_stage)
+            call.outputs = run_stages(config, SPLIT, data, call.record, with_test)
         return trained
 
     return call
@@ -158,6 +169,51 @@ def test_the_code_and_the_version_are_in_the_key(
         Path, "read_bytes", lambda p: read(p) + (b"#" if p.name == "staged_models.py" else b"")
     )
     assert stages() == ["Inner"]
+
+
+@pytest.mark.parametrize(
+    ("model", "file", "changes"),
+    [
+        ("SASRecCausal", "data/loader.py", True),
+        ("SASRecCausal", "data/history.py", True),
+        ("SASRecCausal", "data/loading.py", True),
+        ("SASRecCausal", "trainer/trainer.py", True),
+        ("SASRecCausal", "trainer/harness.py", True),
+        ("SASRecCausal", "compat.py", True),
+        ("LATTICE", "model/modality_graph.py", True),
+        ("SASRecCausal", "model/modality_graph.py", False),
+        ("SASRecCausal", "model/lattice.py", False),
+        ("SASRecCausal", "report/statistics.py", False),
+        ("SASRecCausal", "sweep/worker.py", False),
+        ("SASRecCausal", "record.py", False),
+    ],
+)
+def test_the_key_covers_the_code_of_the_training_and_no_other(
+    model: str, file: str, changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(model, "ml-100k")
+    path = Path(staged.__file__).parents[1] / file
+    assert path.is_file()
+    before, read = staged._cache_key(config, DATA), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda p: read(p) + (b"#" if p == path else b""))
+    assert (staged._cache_key(config, DATA) != before) is changes
+
+
+def test_every_stage_is_checked_before_the_first_is_trained(stages: Any, work: Path) -> None:
+    with pytest.raises(ValueError, match="unknown key 'epohcs'"):
+        stages(second_stage={"epohcs": 1})
+    config = Config("staged_models:Exportless", "ml-100k")
+    with pytest.raises(ValueError, match=r"stage 'second' of Exportless is BPR, which has no exp"):
+        run_stages(config, SPLIT, DATA, new_record(config, "test"))
+    assert not list(work.glob("saved/cache/stages/*"))
+
+
+def test_without_the_test_part_its_metrics_are_left_out(stages: Any) -> None:
+    stages()
+    stages(with_test=False)
+    assert [stage.metrics for stage in stages.record.stages] == [{}, {}]
+    stages()
+    assert [list(stage.metrics) for stage in stages.record.stages] == [["test"], ["test"]]
 
 
 @pytest.mark.parametrize("kept", [0, 200])

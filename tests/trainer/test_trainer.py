@@ -15,7 +15,7 @@ from torch import nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.loading import build_loaders, load_split
-from recbole_llm.quick_start import fit
+from recbole_llm.trainer.fit import fit
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.trainer import HarnessTrainer, build_trainer
 
@@ -279,6 +279,29 @@ def test_learning_rate_of_every_step(make_config, settings, expected):
     for epoch in range(2):
         trainer._train_epoch(batches(2, 4), epoch)
     assert rates == pytest.approx([0.1 * factor for factor in expected])
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "order"), [(1, "ebsbsbs"), (2, "ebbsbs"), (3, "ebbbs"), (4, "ebbbs")]
+)
+def test_hooks_are_called_in_order(make_config, accumulate, order):
+    called = []
+
+    class Hooked(Linear):
+        def begin_epoch(self):
+            called.append("e")
+
+        def after_backward(self):
+            assert self.weight.grad is not None
+            called.append("b")
+
+        def after_step(self):
+            assert self.weight.grad is None
+            called.append("s")
+
+    config = make_config("BPR", learner="sgd", gradient_accumulation_steps=accumulate)
+    HarnessTrainer(config, Hooked())._train_epoch(batches(3, 4), 0)
+    assert "".join(called) == order
 
 
 def test_nan_loss_stops_training(make_config):

@@ -1,5 +1,10 @@
-"""The external embeddings of users and items, h of eq. 3: a first stage's, or encoded text."""
+"""What GALRec takes from outside: embeddings of an earlier stage or of the text, and names."""
 
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_llm.config import Config
@@ -13,13 +18,18 @@ from recbole_llm.registry import StageSpec
 STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
 
 
+def name_checksums(tokens: NDArray[np.str_]) -> NDArray[np.uint32]:
+    """Return a number for each name (n,), by which neighbours are ranked whatever their ids are."""
+    return np.array([zlib.crc32(str(token).encode()) for token in tokens], dtype=np.uint32)
+
+
 def external_tables(
-    config: Config, dataset: MultimodalDataset, stage_outputs: dict[str, dict[str, Tensor]]
+    config: Config, dataset: MultimodalDataset, stage_outputs: Mapping[str, dict[str, Tensor]]
 ) -> tuple[Tensor, Tensor]:
     """Return the frozen embeddings of users (U, d) and items (I, d), h of eq. 3, of unit variance.
 
     Raises:
-        ValueError: the data set has no such text modality.
+        ValueError: the dataset has no modality of the name ``text_modality``.
     """
     chosen, modality = config["external_embedding"], config["text_modality"]
     if chosen == "text":

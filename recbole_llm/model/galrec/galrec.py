@@ -6,7 +6,7 @@ trains the external embeddings (LightGCN or SASRec).
 
 Where the paper contradicts itself or is silent:
 
-- Eq. 5 and 15 sum over E_v^0, eq. 14 and the text beside it take the negatives E_v^2 from Q_u^2.
+- Eq. 5 and 15 sum over E_v^0, eq. 14 and the text next to it take the negatives E_v^2 from Q_u^2.
   We follow eq. 14: it is what the queue of eq. 16 holds, and what can undo the collapse of 2-hop
   representations that section V-D reports.
 - Eq. 8 to 13: the text calls the same symbols by other hops (E_v^2 "first-order", E_u^0
@@ -22,14 +22,12 @@ Where the paper contradicts itself or is silent:
 - Not the whole LLM is trained but LoRA weights. lambda_4 (eq. 18) is the optimiser's weight decay.
 """
 
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 from recbole.utils import InputType
 from torch import Tensor, nn
@@ -41,41 +39,21 @@ from recbole_llm.graph.neighbours import NeighbourTable, edge_priority
 from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.prompt_files import find_prompt
 from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender
+from recbole_llm.model.base import ModelHooks
 from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights
-from recbole_llm.model.galrec.external import STAGES, external_tables
+from recbole_llm.model.galrec.external import STAGES, external_tables, name_checksums
 from recbole_llm.model.galrec.hop_prompt import MAX_HOPS, assemble, load_hop_prompts
+from recbole_llm.model.galrec.pairs import PAIRS, View
 from recbole_llm.model.galrec.reader import NodeReader
 from recbole_llm.registry import StageSpec
 from recbole_llm.settings.group import MapOf, Optional, Settings
 from recbole_llm.settings.run import OVERALL
 from recbole_llm.settings.values import Bool, Choice, Float, Int, Text
 
-View = tuple[str, int]  # side and hop
 Prompt = tuple[Tensor, Tensor]  # ids and mask, (B, T) int64 each
 
 
-class Pair(NamedTuple):
-    """Two views that a loss pulls together; the key's side and hop name the queue of negatives."""
-
-    loss: str
-    anchor: View
-    key: View
-    n_hops: int  # the pair takes part from so many hops on
-
-
-PAIRS = (
-    Pair("l1", ("user", 0), ("user", 2), 2),  # eq. 5, as eq. 14 has it
-    Pair("l1", ("item", 0), ("item", 2), 2),  # eq. 6
-    Pair("l2", ("item", 1), ("user", 2), 2),  # eq. 8
-    Pair("l2", ("user", 1), ("item", 2), 2),  # eq. 9
-    Pair("l3", ("item", 1), ("user", 0), 1),  # eq. 11
-    Pair("l3", ("user", 1), ("item", 0), 1),  # eq. 12
-    Pair("l2", ("item", 2), ("user", 3), 3),  # not in the paper
-    Pair("l2", ("user", 2), ("item", 3), 3),
-)
-
-
-class GALRec(FrozenTrunkRecommender):
+class GALRec(FrozenTrunkRecommender, ModelHooks):
     """U, I: users, items, each counting padding id 0. B: batch. S: history length. h: LLM's width.
 
     Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, those of ``load_llm``,
@@ -156,7 +134,7 @@ class GALRec(FrozenTrunkRecommender):
         self,
         config: Config,
         dataset: MultimodalDataset,
-        stage_outputs: dict[str, dict[str, Tensor]],
+        stage_outputs: Mapping[str, dict[str, Tensor]] = MappingProxyType({}),
     ) -> None:
         super().__init__(config, dataset)
         self.ITEM_SEQ = self.ITEM_ID + config["LIST_SUFFIX"]
@@ -180,7 +158,7 @@ class GALRec(FrozenTrunkRecommender):
         """Keep the neighbours of users and of items, over the training interactions alone."""
         edges = dataset.inter_matrix(form="coo")
         user_key, item_key = (
-            _checksums(dataset.field2id_token[field]) for field in (self.USER_ID, self.ITEM_ID)
+            name_checksums(dataset.field2id_token[field]) for field in (self.USER_ID, self.ITEM_ID)
         )
         priority = edge_priority(user_key[edges.row], item_key[edges.col])
         self.items_of, self.users_of = NeighbourTable.both(
@@ -200,8 +178,8 @@ class GALRec(FrozenTrunkRecommender):
         self.momentum_weights: MomentumWeights | None = None
         if self.pairs:
             self.momentum_weights = MomentumWeights(self.reader, config["momentum"])
-        self.batches_a_step = config["gradient_accumulation_steps"]
-        self.n_backward = 0  # backward passes since the momentum weights last followed
+        # Of the last loss: keys by view, and the nodes of both sides that they stand for.
+        self.new_keys: tuple[dict[View, Tensor], dict[str, Tensor]] | None = None
 
     @torch.no_grad()
     def _match_scores(self) -> None:
@@ -260,11 +238,10 @@ class GALRec(FrozenTrunkRecommender):
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return L0 plus the weighted contrastive losses (eq. 18).
 
-        The queues take up this batch's keys when the loss is differentiated, and not before, so
-        that a loss which is only looked at changes nothing.
+        The queues take up this batch's keys in ``after_backward``, so that a loss which is only
+        looked at changes nothing.
         """
-        if self.n_backward >= self.batches_a_step:
-            self._follow()
+        self.new_keys = None
         prompts = self.prompts("user", interaction)
         widest = ("user", self.n_hops)
         reading = self.reader.read(*prompts[widest])
@@ -302,7 +279,7 @@ class GALRec(FrozenTrunkRecommender):
             total = total + self.loss_weights[pair.loss] * term
         if torch.is_grad_enabled():
             keys = {v: self.momentum_weights.call(self.reader, *views[v]) for v in self.key_views}
-            total.register_hook(lambda _: self._take_up(keys, nodes))
+            self.new_keys = keys, nodes
         return total
 
     def _queue(self, view: View) -> KeyQueue:
@@ -310,21 +287,18 @@ class GALRec(FrozenTrunkRecommender):
         assert isinstance(queue, KeyQueue)
         return queue
 
-    def _take_up(self, keys: dict[View, Tensor], nodes: dict[str, Tensor]) -> None:
-        """Put a batch's keys into the queues (eq. 16)."""
-        for (side, hop), key in keys.items():
-            self._queue((side, hop)).push(key, nodes[side])
-        self.n_backward += 1
+    def after_backward(self) -> None:
+        """Put the batch's keys into the queues (eq. 16)."""
+        if self.new_keys is not None:
+            keys, nodes = self.new_keys
+            for view, key in keys.items():
+                self._queue(view).push(key, nodes[view[0]])
+            self.new_keys = None
 
-    def _follow(self) -> None:
-        """Let the momentum weights follow one step of the optimiser (eq. 17)."""
-        if self.momentum_weights is not None and self.n_backward:
+    def after_step(self) -> None:
+        """Let the momentum weights follow one step of the optimizer (eq. 17)."""
+        if self.momentum_weights is not None:
             self.momentum_weights.update(self.reader)
-        self.n_backward = 0
-
-    def begin_epoch(self) -> None:
-        """Follow the last step of the epoch before, which may have had fewer batches."""
-        self._follow()
 
     # -- scores and files ----------------------------------------------------------------------
 
@@ -339,11 +313,7 @@ class GALRec(FrozenTrunkRecommender):
         prompts = self.prompts("user", interaction)
         return {f"{hop}-hop": self.reader(*prompt) for (_, hop), prompt in prompts.items()}
 
-    def export_adapter(self, folder: Path) -> None:
+    def export_adapter(self, folder: Path) -> Path:
         """Write the LoRA weights as a folder that PEFT reads."""
         save_adapter(self.reader.llm, folder)
-
-
-def _checksums(tokens: NDArray[np.str_]) -> NDArray[np.uint32]:
-    """Return a number for each name (n,): by it neighbours are ranked, however ids are given."""
-    return np.array([zlib.crc32(str(token).encode()) for token in tokens], dtype=np.uint32)
+        return folder

@@ -8,6 +8,7 @@ neither drowns the other; ``head_init: items`` starts the score head at the item
 embeddings (``random`` is the authors').
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from recbole_llm.llm.decoder import last_hidden
 from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.prompt_files import load_prompt
 from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender, unit_variance
+from recbole_llm.model.base import ModelHooks
 from recbole_llm.model.hellm.prefix import GraphPrefix, input_scales, prefix_cache
 from recbole_llm.model.hellm.prompt import build_inputs, tokenize_prompt
 from recbole_llm.registry import StageSpec
@@ -35,7 +37,7 @@ _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")
 
 
-class HeLLM(FrozenTrunkRecommender):
+class HeLLM(FrozenTrunkRecommender, ModelHooks):
     """I: items, counting padding id 0. B: batch. S: history length. h: the LLM's hidden size.
 
     Config keys: those of ``load_llm``, ``prompt``, ``item_mlp_size`` ``head_init``, ``n_prefix``
@@ -121,7 +123,7 @@ class HeLLM(FrozenTrunkRecommender):
         self,
         config: Config,
         dataset: MultimodalDataset,
-        stage_outputs: dict[str, dict[str, Tensor]],
+        stage_outputs: Mapping[str, dict[str, Tensor]],
     ) -> None:
         super().__init__(config, dataset)
         self.ITEM_SEQ = self.ITEM_ID + config["LIST_SUFFIX"]
@@ -211,6 +213,7 @@ class HeLLM(FrozenTrunkRecommender):
         hidden = self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         return self.score_head(hidden).flatten()
 
-    def export_adapter(self, folder: Path) -> None:
+    def export_adapter(self, folder: Path) -> Path:
         """Write the LoRA weights as a folder that PEFT reads."""
         save_adapter(self.llm, folder)
+        return folder

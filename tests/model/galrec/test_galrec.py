@@ -295,6 +295,7 @@ def test_every_number_of_hops_trains(make, n_hops):
     model, samples = made.model.train(), made.samples()
     for _ in range(2):
         model.calculate_loss(samples).backward()
+        model.after_backward()
     missed = [n for n, w in model.named_parameters() if w.requires_grad and w.grad is None]
     assert not missed
     assert all((queue.nodes > 0).sum() == 10 for queue in model.queues.values())
@@ -303,6 +304,7 @@ def test_every_number_of_hops_trains(make, n_hops):
 def test_gal_rows_takes_so_many_samples(make):
     made = make(gal_rows=2)
     made.model.train().calculate_loss(made.samples()).backward()
+    made.model.after_backward()
     for name, queue in made.model.queues.items():
         held = queue.nodes[queue.nodes > 0].tolist()
         assert len(held) == 2
@@ -312,7 +314,7 @@ def test_gal_rows_takes_so_many_samples(make):
 # ---- queues and momentum
 
 
-def test_queues_take_the_momentum_encoders_keys_when_the_loss_is_differentiated(make):
+def test_queues_take_the_momentum_encoders_keys_after_the_backward_pass(make):
     made = make(momentum=0.5, lora_dropout=0.0)
     model, samples = made.model.eval(), made.samples()
     with torch.no_grad():  # theta_q moves away from theta_k
@@ -322,6 +324,7 @@ def test_queues_take_the_momentum_encoders_keys_when_the_loss_is_differentiated(
     loss = model.calculate_loss(samples)
     assert not any(queue.nodes.any() for queue in model.queues.values())
     loss.backward()
+    model.after_backward()
     prompts = model.prompts("user", samples) | model.prompts("item", samples)
     users = samples["user_id"].tolist()
     assert len(set(users)) == 5
@@ -358,11 +361,38 @@ def test_momentum_follows_each_step_of_the_optimiser_once(make, accumulate):
     trainer.optimizer.step = recorded
     for _ in range(2):  # 3 batches an epoch: the last group of two has one
         trainer._train_epoch([made.samples()] * 3, 0)
-    model.begin_epoch()
     assert len(seen) == 2 * (3 if accumulate == 1 else 2)
     for fast in seen:
         expected = 0.8 * expected + 0.2 * fast
     torch.testing.assert_close(slow, expected)
+
+
+def test_a_loss_that_is_only_looked_at_changes_nothing(make):
+    made = make()
+    model = made.model.train()
+    before = copy.deepcopy(model.state_dict())
+    model.calculate_loss(made.samples(3))
+    model.eval()
+    with torch.no_grad():
+        model.calculate_loss(made.samples(3))
+    model.after_backward()  # of another loss: the one without gradients left no keys
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_keys_of_a_micro_batch_are_there_for_the_next_one(make):
+    made = make(gradient_accumulation_steps=2)
+    model, held = made.model, []
+    calculate_loss = model.calculate_loss
+
+    def recorded(interaction):
+        held.append(int((model.queues["user_2"].nodes > 0).sum()))
+        return calculate_loss(interaction)
+
+    model.calculate_loss = recorded
+    HarnessTrainer(made.config, model)._train_epoch([made.samples()] * 3, 0)
+    assert held == [0, 5, 10]
+    assert int((model.queues["user_2"].nodes > 0).sum()) == 15, "each batch once"
 
 
 def test_momentum_copies_what_is_trained_and_nothing_of_the_trunk(make):
@@ -468,21 +498,60 @@ def test_state_holds_what_is_trained_and_the_queues(make):
     }  # fmt: skip
 
 
-def test_a_loaded_model_trains_on_as_the_saved_one(make):
-    made = make(lora_dropout=0.0, gradient_accumulation_steps=1)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_loaded_model_trains_on_as_the_saved_one(make, accumulate):
+    made = make(lora_dropout=0.0, gradient_accumulation_steps=accumulate)
     trainer = HarnessTrainer(made.config, made.model)
-    trainer._train_epoch([made.samples()] * 2, 0)
+    trainer._train_epoch([made.samples()] * 3, 0)
     trainer._save_checkpoint(0, verbose=False)
     fresh = made.build()
     fresh.load_state_dict(load_checkpoint(Path(trainer.saved_model_file))["state_dict"])
-    fresh.n_backward = made.model.n_backward  # the trainer keeps a model's plain numbers
-    assert made.model.n_backward == 1
     losses = []
     for model in (made.model, fresh):
         model.train()
         torch.manual_seed(0)
         losses.append(model.calculate_loss(made.samples()))
     assert torch.equal(*losses)
+
+
+class Batches(list):
+    """Batches in a fixed order, with the random generator that a loader has."""
+
+    generator = torch.Generator()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_training_equals_an_uninterrupted_one(make, accumulate):
+    made = make(gradient_accumulation_steps=accumulate, lora_dropout=0.1, momentum=0.5)
+    data = Batches([made.samples()] * 3)  # with accumulation, the last group of an epoch has one
+    torch.manual_seed(1)
+    straight = HarnessTrainer(made.config, made.model)
+    straight._train_epoch(data, 0)
+    straight._save_last(0, data, finished=False)
+    straight._train_epoch(data, 1)
+    fresh = made.build()
+    resumed = HarnessTrainer(made.config, fresh)
+    assert resumed.resume(data)
+    resumed._train_epoch(data, 1)
+    for name, value in made.model.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value), name
+
+
+def test_a_state_of_an_older_version_is_not_resumed(make):
+    made = make()
+    data = Batches([made.samples()])
+    trainer = HarnessTrainer(made.config, made.model)
+    trainer._train_epoch(data, 0)
+    trainer._save_last(0, data, finished=False)
+    content = torch.load(trainer.last_file, weights_only=True)
+    del content["version"]  # as commit 5be519d wrote it, which counted backward passes
+    content["counters"] |= {"n_backward": 1, "batches_a_step": 1}
+    torch.save(content, trainer.last_file)
+    message = (
+        r"last\.pth \(saved by recbole-llm 0\.1\.0 or older\) keeps batches_a_step, n_backward"
+    )
+    with pytest.raises(ValueError, match=message):
+        HarnessTrainer(made.config, made.build()).resume(data)
 
 
 def test_adapter_folder_is_one_that_peft_reads(make, tiny_llm, tmp_path):

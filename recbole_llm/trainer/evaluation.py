@@ -1,0 +1,100 @@
+"""Evaluation by full ranking, with RecBole's own metrics."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.evaluator.collector import DataStruct
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_llm.data.loader import FullRankLoader
+from recbole_llm.trainer.ranking import Ranking, rank_batch
+from recbole_llm.trainer.saving import SavingMixin
+
+# What RecBole's collector may gather besides counts of the dataset.
+_COLLECTED = ("rec.topk", "rec.items", "rec.meanrank", "rec.score", "data.label")
+
+
+class EvaluationMixin(SavingMixin):
+    """Evaluation that keeps the best items of each user and builds no (B, I) matrix of hits.
+
+    Attributes:
+        ranking: lists of the part evaluated last; None where RecBole's own loop measured it.
+    """
+
+    ranking: Ranking | None
+    item_tensor: Any
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        eval_data: AbstractDataLoader,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> "OrderedDict[str, float] | None":
+        """Measure the model on one part of the split, with RecBole's own metrics.
+
+        Metrics that need only the top of the ranking are fed from ``rank_batch``; the others
+        (GAUC) go through RecBole's loop. None for an empty part.
+        """
+        if not eval_data:
+            return None
+        if load_best_model:
+            self.load_best(model_file)
+        needs = {need for need in _COLLECTED if self.eval_collector.register.need(need)}
+        if needs - {"rec.topk", "rec.items"} or not isinstance(eval_data, FullRankLoader):
+            self.ranking = None
+            result = super().evaluate(eval_data, False, show_progress=show_progress)
+        else:
+            self.ranking = self._rank(eval_data, show_progress)
+            result = self.evaluator.evaluate(self._collected(self.ranking))
+        return OrderedDict((name, float(value)) for name, value in result.items())
+
+    def _collected(self, ranking: Ranking) -> DataStruct:
+        """Return what RecBole's collector would have gathered of this ranking."""
+        struct = DataStruct()
+        for key, value in self.eval_collector.data_struct._data_dict.items():
+            struct.set(key, value)
+        k = max(self.config["topk"])  # the ranking is longer where save_topk is
+        hits, n_positives = ranking.hits[:, :k], ranking.n_positives
+        struct.set("rec.topk", torch.cat([hits.int(), n_positives.int().unsqueeze(1)], dim=1))
+        struct.set("rec.items", ranking.items[:, :k])
+        return struct
+
+    def _rank(self, eval_data: FullRankLoader, show_progress: bool) -> Ranking:
+        """Rank all items, or the loader's candidates, for each user of a part."""
+        self.model.eval()
+        self.tot_item_num = eval_data.n_items
+        if self.item_tensor is None:
+            self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+        k = self._list_length(eval_data)
+        users, parts = [], []
+        for batch in tqdm(eval_data, desc="Evaluate", ncols=100, disable=not show_progress):
+            users.append(batch[0][eval_data.uid_field].cpu())
+            parts.append(self._rank_users(eval_data, batch, k))
+        items, scores, hits, n_positives = (torch.cat(part) for part in zip(*parts, strict=True))
+        return Ranking(torch.cat(users), items, scores.float(), hits, n_positives)
+
+    def _list_length(self, eval_data: FullRankLoader) -> int:
+        longest = max(self.config["topk"])
+        if longest > eval_data.n_items:
+            raise ValueError(
+                f"topk asks for the best {longest} items, and the dataset has "
+                f"{eval_data.n_items - 1}. Set a smaller --topk."
+            )
+        return min(max(longest, self.config["save_topk"]), eval_data.n_items)
+
+    def _rank_users(self, eval_data: FullRankLoader, batch: Any, k: int) -> list[Tensor]:
+        """Return the lists of one batch, on the CPU: items, scores, hits, counts of positives."""
+        interaction, hidden, pos_row, pos_item = batch
+        scores = self._full_sort_batch_eval((interaction, None, pos_row, pos_item))[1]
+        device = scores.device
+        if eval_data.candidates is not None:
+            scores[:, ~eval_data.candidates.to(device)] = -torch.inf
+        if hidden is not None:
+            hidden = hidden[0].to(device), hidden[1].to(device)
+        ranked = rank_batch(scores, hidden, pos_row.to(device), pos_item.to(device), k)
+        return [part.cpu() for part in ranked]

@@ -1,0 +1,41 @@
+"""The log of a run: on the console, and in a file."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import colorlog
+from recbole.utils.logger import RemoveColorFilter
+
+
+@contextmanager
+def logging_to(path: Path, level_name: str) -> Iterator[logging.Logger]:
+    """Log to the console and to ``path``, whose folder is made, until the context ends.
+
+    Args:
+        path: log file; lines are added to one that exists.
+        level_name: ``debug``, ``info``, ``warning``, ...; another name counts as ``info``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file = logging.FileHandler(path, encoding="utf-8")
+    to_file.addFilter(RemoveColorFilter())
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logging.getLevelNamesMapping().get(level_name.upper(), logging.INFO)
+    console = logging.StreamHandler()
+    console.setFormatter(
+        colorlog.ColoredFormatter("%(log_color)s%(asctime)s %(message)s", "%H:%M:%S")
+    )
+    console.setLevel(level)
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(level)
+    for handler in (to_file, console):
+        root.addHandler(handler)
+    try:
+        yield root
+    finally:
+        root.setLevel(before)
+        for handler in (to_file, console):
+            root.removeHandler(handler)
+            handler.close()
