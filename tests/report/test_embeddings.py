@@ -91,7 +91,7 @@ def test_what_cannot_be_drawn(train: Train, work: Path) -> None:
     changed = RunRecord.load(record.folder)
     changed.config["n_layers"] = "two"
     changed.save()
-    with pytest.raises(ValueError, match="n_layers must be a number"):
+    with pytest.raises(ValueError, match="n_layers must be an integer >= 0, got n_layers='two'"):
         load_run(record.folder)
     changed.status = "failed"
     changed.save()

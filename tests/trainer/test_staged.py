@@ -200,7 +200,7 @@ def test_the_key_covers_the_code_of_the_training_and_no_other(
 
 
 def test_every_stage_is_checked_before_the_first_is_trained(stages: Any, work: Path) -> None:
-    with pytest.raises(ValueError, match="unknown key 'epohcs'"):
+    with pytest.raises(ValueError, match=r"unknown key 'second_stage\.epohcs'"):
         stages(second_stage={"epohcs": 1})
     config = Config("staged_models:Exportless", "ml-100k")
     with pytest.raises(ValueError, match=r"stage 'second' of Exportless is BPR, which has no exp"):

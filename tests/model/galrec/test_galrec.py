@@ -410,7 +410,8 @@ def test_external_embedding_chooses_the_stage(make, world):
     make()
 
     def stages(name):
-        config = world.config("GALRec", external_embedding=name)
+        over = {"external_stage": {}, "modalities": {"text": "text.npy"}}
+        config = world.config("GALRec", external_embedding=name, **over)
         return {k: spec.model for k, spec in GALRec.required_stages(config).items()}
 
     assert stages("lightgcn") == {"external": "LightGCN"}
