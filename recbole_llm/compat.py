@@ -10,7 +10,7 @@ import importlib.metadata
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -53,19 +53,47 @@ def _restore_dok_update() -> None:
         scipy.sparse.dok_matrix._update = update
 
 
-def _rewrite(owner: type, method: str, *edits: tuple[str, str]) -> None:
-    """Recompile ``owner.method`` with each (old, new) text edit applied.
+#: Draws in a row that may all be rejected before a sampler gives up.
+MAX_REJECTIONS = 100_000
+
+
+def bounded_rejections(is_rejected: Callable[[], bool]) -> Iterator[None]:
+    """Yield as long as a draw is rejected; in place of RecBole's loops that may never end.
 
     Raises:
-        RuntimeError: an old text is not in the upstream source exactly once.
+        ValueError: ``MAX_REJECTIONS`` draws in a row were rejected.
+    """
+    for _ in range(MAX_REJECTIONS):
+        if not is_rejected():
+            return
+        yield
+    raise ValueError(
+        f"no negative item was found in {MAX_REJECTIONS:,} draws: a user has interacted with "
+        f"(almost) every item that can be drawn. Drop such users, for example by "
+        f"--user_inter_num_interval, or choose a model that needs no negative items."
+    )
+
+
+def _rewrite(owner: type, method: str, *edits: tuple[str, str], times: int = 1) -> None:
+    """Recompile ``owner.method`` with each (old, new) text edit applied.
+
+    Args:
+        owner: class of RecBole.
+        method: name of its method.
+        edits: old text and new text.
+        times: how often each old text stands in the upstream source.
+
+    Raises:
+        RuntimeError: an old text is not in the upstream source ``times`` times.
     """
     function: Callable[..., Any] = inspect.unwrap(getattr(owner, method))
     source = textwrap.dedent(inspect.getsource(function))
     for old, new in edits:
-        if source.count(old) != 1:
+        if source.count(old) != times:
             raise RuntimeError(
                 f"{owner.__module__}.{owner.__qualname__}.{method} is not the one of RecBole "
-                f"{SUPPORTED_RECBOLE}: expected {old!r} once, found it {source.count(old)} times."
+                f"{SUPPORTED_RECBOLE}: expected {old!r} {times} times, found it "
+                f"{source.count(old)} times."
             )
         source = source.replace(old, new)
     module: ModuleType = sys.modules[owner.__module__]
@@ -106,7 +134,13 @@ def _repair_data() -> None:
         ),
     )
     # pandas 3: agg(len) is the length of the whole column.
-    _rewrite(SequentialDataset, "_benchmark_presets", ("].agg(len)", "].map(len)"))
+    _rewrite(
+        SequentialDataset,
+        "_benchmark_presets",
+        ("].agg(len)", "].map(len)"),
+        # The field is called so only where ITEM_ID_FIELD is item_id.
+        ("self.item_id_list_field", 'getattr(self, f"{self.iid_field}_list_field")'),
+    )
     _rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
     _rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
     # An unstable sort keeps another duplicate, and so gives another split, on another machine.
@@ -124,11 +158,27 @@ def _repair_data() -> None:
     )
 
 
-def _repair_models_and_metrics() -> None:
-    """Repair RecBole's neighbour models and its collector of metrics."""
-    from recbole.evaluator.collector import Collector
+def _repair_models() -> None:
+    """Repair RecBole's popularity and neighbour models."""
     from recbole.model.general_recommender import asymknn, itemknn
+    from recbole.model.general_recommender.pop import Pop
 
+    # An item that a batch holds several times was counted once, and sampled negatives counted too.
+    label = 'self.LABEL = config["LABEL_FIELD"]'
+    _rewrite(Pop, "__init__", ("self.max_cnt = None", f"self.max_cnt = None; {label}"))
+    _rewrite(
+        Pop,
+        "calculate_loss",
+        (
+            "item = interaction[self.ITEM_ID]",
+            "item = interaction[self.ITEM_ID][interaction[self.LABEL] > 0 "
+            "if self.LABEL in interaction else slice(None)]",
+        ),
+        (
+            "self.item_cnt[item, :] = self.item_cnt[item, :] + 1",
+            "self.item_cnt.index_add_(0, item, torch.ones_like(item).unsqueeze(1))",
+        ),
+    )
     # Neighbours of equal weight came in an order that depends on the CPU.
     for knn in (itemknn, asymknn):
         _rewrite(
@@ -143,6 +193,13 @@ def _repair_models_and_metrics() -> None:
                 '-this_line_weights[relevant_partition], kind="stable"\n',
             ),
         )
+
+
+def _repair_metrics() -> None:
+    """Repair RecBole's metrics beyond accuracy."""
+    from recbole.evaluator.collector import Collector
+    from recbole.evaluator.metrics import ShannonEntropy
+
     # ItemCoverage and its relatives collect an int or a Counter, which has no .cpu().
     _rewrite(
         Collector,
@@ -151,6 +208,33 @@ def _repair_models_and_metrics() -> None:
             "for key in self.data_struct._data_dict:",
             "for key in [k for k, v in self.data_struct._data_dict.items() if hasattr(v, 'cpu')]:",
         ),
+    )
+    # Padding is no item: it was counted in the denominators of ItemCoverage and GiniIndex.
+    _rewrite(
+        Collector,
+        "data_collect",
+        ("train_data.dataset.num(item_id)", "train_data.dataset.num(item_id) - 1"),
+        ("train_data.dataset.num(user_id)", "train_data.dataset.num(user_id) - 1"),
+    )
+    # The documented formula is the sum of -p log p, not its mean over the recommended items.
+    _rewrite(ShannonEntropy, "get_entropy", ("return result / len(item_count)", "return result"))
+
+
+def _bound_rejections() -> None:
+    """Let no sampler of RecBole draw for ever where a user has all items."""
+    from recbole.data import transform
+    from recbole.sampler import sampler
+
+    pending = "while len(check_list) > 0:"
+    bounded = "for _ in bounded_rejections(lambda: len(check_list) > 0):"
+    for module in (transform, sampler):
+        module.bounded_rejections = bounded_rejections
+    _rewrite(sampler.AbstractSampler, "sample_by_key_ids", (pending, bounded), times=2)
+    _rewrite(sampler.SeqSampler, "sample_neg_sequence", (pending, bounded))
+    _rewrite(
+        transform.MaskItemSequence,
+        "_neg_sample",
+        ("while item in item_set:", "for _ in bounded_rejections(lambda: item in item_set):"),
     )
 
 
@@ -169,5 +253,7 @@ _check_recbole()
 _restore_numpy_aliases()
 _restore_dok_update()
 _repair_data()
-_repair_models_and_metrics()
+_repair_models()
+_repair_metrics()
+_bound_rejections()
 _undo_anomaly_detection()

@@ -14,15 +14,18 @@ from recbole.data.interaction import Interaction
 from recbole.evaluator.collector import Collector
 from recbole.evaluator.evaluator import Evaluator
 from recbole.model.general_recommender.itemknn import ComputeSimilarity
+from recbole.sampler.sampler import AbstractSampler
 
 from recbole_llm import compat
 from recbole_llm.config import Config
+from recbole_llm.data.loading import build_loaders, load_split
 
 FRESH = """
 import json, sys
 import torch
 import recbole_llm.config
 import recbole_llm.quick_start
+from recbole_llm.data.loading import build_loaders, load_split
 from recbole_llm.registry import get_model_class
 anomaly = [torch.is_anomaly_enabled()]
 for model in ("SASRec", "SINE"):
@@ -128,9 +131,19 @@ def test_missing_values_are_filled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", ["ItemCoverage", "GiniIndex", "AveragePopularity", "TailPercentage", "ShannonEntropy"]
+    ("metric", "value"),
+    [
+        ("ItemCoverage", 1.0),  # all three items
+        ("GiniIndex", 1 / 6),  # ((2 - 4) * 1 + (4 - 4) * 1 + (6 - 4) * 2) / (3 * 4)
+        ("AveragePopularity", 2.0),  # (3 + 1) / 2 for either user
+        ("TailPercentage", 1 / 4),  # one item is the tail: i2
+        ("ShannonEntropy", 1.5 * np.log(2)),  # p = 1/2, 1/4, 1/4
+    ],
 )
-def test_catalogue_metrics_run_through_recboles_collector(metric: str, tmp_path: Path) -> None:
+def test_catalogue_metrics_have_their_formulas_values(
+    metric: str, value: float, tmp_path: Path
+) -> None:
+    """Two lists [i1, i2] and [i1, i3]; RecBole counts padding, and divides entropy by 3."""
     write_table(
         tmp_path / "tiny" / "tiny.inter",
         "user_id:token\titem_id:token",
@@ -143,9 +156,7 @@ def test_catalogue_metrics_run_through_recboles_collector(metric: str, tmp_path:
     collector.data_collect(type("Loader", (), {"dataset": dataset, "_dataset": dataset})())
     collector.data_struct.set("rec.items", torch.tensor([[1, 2], [1, 3]]))
     result = Evaluator(dataset.config).evaluate(collector.get_data_struct())
-    assert np.isfinite(result[f"{metric.lower()}@2"])
-    if metric == "ItemCoverage":
-        assert result["itemcoverage@2"] == 3 / 4  # RecBole counts the padding item
+    assert result[f"{metric.lower()}@2"] == pytest.approx(value, abs=1e-6)
 
 
 def test_numpy_names_and_dok_update_are_back() -> None:
@@ -190,3 +201,80 @@ def test_another_release_of_recbole_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.3.0")
     with pytest.raises(ImportError, match=r"extends RecBole 1\.2\.1, found 1\.3\.0"):
         compat._check_recbole()
+
+
+# ---- models and samplers
+
+
+@pytest.mark.parametrize("batch_size", [3, 512, 100_000])
+def test_pop_counts_every_interaction(batch_size: int, small_ml100k: Path) -> None:
+    config = Config(
+        "Pop",
+        "ml-100k",
+        overrides={"data_path": str(small_ml100k), "train_batch_size": batch_size},
+    )
+    split = load_split(config)
+    model = config.model_class(config, split.train)
+    for batch in build_loaders(config, split).train:
+        model.calculate_loss(batch)
+    item = split.train.inter_feat["item_id"].numpy()
+    assert model.item_cnt[:, 0].tolist() == np.bincount(item, minlength=model.n_items).tolist()
+
+
+def test_bert4rec_says_so_when_no_negative_item_is_left(tmp_path: Path) -> None:
+    """u0 has all three items: RecBole draws for ever."""
+    rows = [f"u0\ti{n % 3}\t{n}" for n in range(20)]
+    rows += [f"u{user}\ti{n}\t{n}" for user in range(1, 6) for n in range(3)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    write_table(tmp_path / "tiny" / "tiny.inter", header, rows)
+    settings = {"data_path": str(tmp_path), "load_col": None, "protocol": "loo"}
+    config = Config("BERT4Rec", "tiny", overrides={**settings, "train_neg_sample_args": None})
+    split = load_split(config)
+    with pytest.raises(ValueError, match="no negative item was found in 100,000 draws"):
+        list(build_loaders(config, split).train)
+
+
+def test_popularity_sampling_ends_where_a_user_has_every_popular_item() -> None:
+    class Two(AbstractSampler):
+        def _uni_sampling(self, sample_num: int) -> np.ndarray:
+            return np.random.randint(1, 3, sample_num)
+
+        def get_used_ids(self) -> np.ndarray:
+            return np.array([set(), {1, 2}, {1}])
+
+    sampler = Two("uniform", 1.0)
+    assert sampler.sample_by_key_ids([2, 2], 3).tolist() == [2] * 6
+    for keys in ([1, 1], [1, 2]):
+        with pytest.raises(ValueError, match="no negative item"):
+            sampler.sample_by_key_ids(keys, 1)
+
+
+# ---- fixed splits of sequences
+
+
+@pytest.mark.parametrize("names", [("user_id", "item_id"), ("uid", "product")])
+def test_a_fixed_split_s_histories_share_the_items_ids(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
+    """RecBole numbers the list field by itself, and knows it under one name only."""
+    user, item = names
+    header = f"{user}:token\t{item}_list:token_seq\t{item}:token"
+    for part, shift in (("train", 0), ("valid", 1), ("test", 2)):
+        rows = [
+            f"u{u}\t{' '.join(f'i{(u + n + shift) % 9}' for n in range(3))}\ti{(u + 3 + shift) % 9}"
+            for u in range(6)
+        ]
+        write_table(tmp_path / "tiny" / f"tiny.{part}.inter", header, rows)
+    settings = {
+        "data_path": str(tmp_path),
+        "USER_ID_FIELD": user,
+        "ITEM_ID_FIELD": item,
+        "load_col": {"inter": [user, item, f"{item}_list"]},
+        "benchmark_filename": ["train", "valid", "test"],
+        "MAX_ITEM_LIST_LENGTH": 3,
+    }
+    dataset, train, *_ = load_split(Config("SASRec", "tiny", overrides=settings))
+    assert dataset.field2token_id[f"{item}_list"] == dataset.field2token_id[item]
+    first = [str(t) for t in dataset.id2token(item, train.inter_feat[f"{item}_list"][0].numpy())]
+    assert first == ["i0", "i1", "i2"]
+    assert train.inter_feat["item_length"].tolist() == [3] * 6

@@ -226,6 +226,13 @@ class MultimodalSequentialDataset(MultimodalDataset, SequentialDataset):
             )
         super()._benchmark_presets()
 
+    def _set_alias(self, alias_name: str, default_value: list[str | None]) -> None:
+        """Let the history of a fixed split share the items' ids, whatever the settings say."""
+        list_field = f"{self.iid_field}{self.config['LIST_SUFFIX']}"
+        if alias_name == "item_id" and list_field in self.inter_feat:
+            default_value = [*default_value, list_field]
+        super()._set_alias(alias_name, default_value)
+
     def data_augmentation(self) -> None:
         """Make samples of interactions; those of a frozen split are made part by part."""
         if self.frozen is None:

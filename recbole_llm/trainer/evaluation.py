@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm.data.loader import FullRankLoader
-from recbole_llm.trainer.ranking import Ranking, rank_batch
+from recbole_llm.trainer.ranking import Ranking, rank_batch, tie_order
 from recbole_llm.trainer.saving import SavingMixin
 
 # What RecBole's collector may gather besides counts of the dataset.
@@ -26,6 +26,7 @@ class EvaluationMixin(SavingMixin):
 
     ranking: Ranking | None
     item_tensor: Any
+    tie_order: Tensor | None = None
 
     @torch.no_grad()
     def evaluate(
@@ -70,11 +71,14 @@ class EvaluationMixin(SavingMixin):
         self.tot_item_num = eval_data.n_items
         if self.item_tensor is None:
             self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+        if self.tie_order is None:
+            dataset = eval_data._dataset
+            self.tie_order = tie_order(dataset.field2id_token[dataset.iid_field]).to(self.device)
         k = self._list_length(eval_data)
         users, parts = [], []
         for batch in tqdm(eval_data, desc="Evaluate", ncols=100, disable=not show_progress):
             users.append(batch[0][eval_data.uid_field].cpu())
-            parts.append(self._rank_users(eval_data, batch, k))
+            parts.append(self._rank_users(eval_data, batch, k, self.tie_order))
         items, scores, hits, n_positives = (torch.cat(part) for part in zip(*parts, strict=True))
         return Ranking(torch.cat(users), items, scores.float(), hits, n_positives)
 
@@ -87,7 +91,9 @@ class EvaluationMixin(SavingMixin):
             )
         return min(max(longest, self.config["save_topk"]), eval_data.n_items)
 
-    def _rank_users(self, eval_data: FullRankLoader, batch: Any, k: int) -> list[Tensor]:
+    def _rank_users(
+        self, eval_data: FullRankLoader, batch: Any, k: int, place: Tensor
+    ) -> list[Tensor]:
         """Return the lists of one batch, on the CPU: items, scores, hits, counts of positives."""
         interaction, hidden, pos_row, pos_item = batch
         scores = self._full_sort_batch_eval((interaction, None, pos_row, pos_item))[1]
@@ -96,5 +102,5 @@ class EvaluationMixin(SavingMixin):
             scores[:, ~eval_data.candidates.to(device)] = -torch.inf
         if hidden is not None:
             hidden = hidden[0].to(device), hidden[1].to(device)
-        ranked = rank_batch(scores, hidden, pos_row.to(device), pos_item.to(device), k)
+        ranked = rank_batch(scores, hidden, pos_row.to(device), pos_item.to(device), k, place)
         return [part.cpu() for part in ranked]
