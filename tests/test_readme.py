@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -39,8 +40,7 @@ def test_every_key_of_the_readme_s_commands_exists(command: str, work: Path) -> 
     if "--split=" in command:  # the README's command before it makes the split
         freeze = re.search(r"^ {4}recbole_llm (split [^#\n]*)", README, flags=re.MULTILINE)
         assert freeze and main(freeze.group(1).split()) == 0
-    words = re.sub(r'"[^"]*"', lambda text: text.group().strip('"').replace(" ", "|"), command)
-    settings = parse_settings(words.split()[1:])
+    settings = parse_settings(shlex.split(command)[1:])
     settings.pop("config_files", None)
     config = Config(settings.pop("model"), settings.pop("dataset"), command_line=settings)
     assert all(config[key.split(".")[0]] is not None for key in settings)
