@@ -2,19 +2,12 @@
 
 from typing import Any
 
-#: Settings that make a model small enough for a test; a new model may need none.
+from recbole_llm.yaml_io import properties_dir, read_yaml
+
+#: Settings that make a model small enough for a test, where ``embedding_size: 16`` does not.
 SMALL: dict[str, dict[str, Any]] = {
-    "LightGCN": {"embedding_size": 16},
     "SASRecCausal": {"hidden_size": 16, "inner_size": 32, "hidden_dropout_prob": 0.2},
     "HeLLMPretrain": {"embedding_size": 16, "eval_step": 1},
-    "VBPR": {"embedding_size": 16},
-    "FREEDOM": {"embedding_size": 16},
-    "LATTICE": {"embedding_size": 16},
-    "BM3": {"embedding_size": 16},
-    "MGCN": {"embedding_size": 16},
-    "LGMRec": {"embedding_size": 16},
-    "SRGFormer": {"embedding_size": 16},
-    "MLLMRec": {"embedding_size": 16},
     "HeLLM": {
         "prompt": "hellm_short",
         "pool_dim": 4,
@@ -38,18 +31,12 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }
 
-#: Settings with which a model learns in a second or two; a new model starts with its defaults.
+#: Settings with which a model learns in a second or two, where it has none of its own below.
+QUICK: dict[str, Any] = {"epochs": 30, "learning_rate": 0.02}
+
+#: Settings of models that need others than ``QUICK`` to learn.
 LEARN: dict[str, dict[str, Any]] = {
-    "LightGCN": {"epochs": 30, "learning_rate": 0.02},
     "SASRecCausal": {"epochs": 40, "learning_rate": 0.005},
-    "HeLLMPretrain": {"epochs": 30, "learning_rate": 0.02},
-    "VBPR": {"epochs": 30, "learning_rate": 0.02},
-    "FREEDOM": {"epochs": 30, "learning_rate": 0.02},
-    "LATTICE": {"epochs": 30, "learning_rate": 0.02},
-    "BM3": {"epochs": 30, "learning_rate": 0.02},
-    "MGCN": {"epochs": 30, "learning_rate": 0.02},
-    "LGMRec": {"epochs": 30, "learning_rate": 0.02},
-    "SRGFormer": {"epochs": 30, "learning_rate": 0.02},
     "MLLMRec": {"epochs": 60, "learning_rate": 0.01},
     "HeLLM": {
         "epochs": 6,
@@ -74,3 +61,10 @@ LEARN: dict[str, dict[str, Any]] = {
         "external_stage": {"embedding_size": 16, "epochs": 30, "learning_rate": 0.02},
     },
 }
+
+
+def small_settings(model: str) -> dict[str, Any]:
+    """Return the settings that make a model small; none for RecBole's models."""
+    path = properties_dir() / "model" / f"{model}.yaml"
+    has_width = path.exists() and "embedding_size" in read_yaml(path)
+    return SMALL.get(model, {"embedding_size": 16} if has_width else {})

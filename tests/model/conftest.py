@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from model_settings import SMALL
+from model_settings import small_settings
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ class Bench(NamedTuple):
 
     config: Config
     split: Split
-    outputs: dict[str, dict[str, Tensor]] | None
+    outputs: dict[str, dict[str, Tensor]]
     trainer: HarnessMixin
     loaders: Loaders
 
@@ -107,7 +107,7 @@ class World:
             "topk": [5],
             "valid_metric": "Recall@5",
             "train_batch_size": 64,
-            **SMALL.get(model, {}),
+            **small_settings(model),
         }
         if model in ("HeLLM", "GALRec"):
             settings["llm_path"] = self.llm_path

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from gradients import unreached
-from model_settings import LEARN
+from model_settings import LEARN, QUICK
 
 from recbole_llm.config import Config
 from recbole_llm.registry import MODELS, get_model_class
@@ -61,7 +61,7 @@ def assert_same(found, expected):
 def test_learns_the_checkerboard(world, clicks, model):
     world.write(clicks(parity=True))
     world.add_random_modalities(2)
-    bench = world.bench(model, **LEARN.get(model, {}))
+    bench = world.bench(model, **LEARN.get(model, QUICK))
     bench.trainer.load_best()
     bench.trainer.evaluate(bench.loaders.test, load_best_model=False)
     ranking, dataset = bench.trainer.ranking, bench.split.dataset
@@ -77,7 +77,7 @@ def test_learns_the_checkerboard(world, clicks, model):
 
 @every_model
 def test_random_clicks_stay_near_chance(toy, model):
-    bench = toy.bench(model, **LEARN.get(model, {}))
+    bench = toy.bench(model, **LEARN.get(model, QUICK))
     bench.trainer.load_best()
     recall = bench.trainer.evaluate(bench.loaders.test, load_best_model=False)["recall@5"]
     # 5 of 29 unseen items is 0.17; over 60 users the standard error is 0.05. What leaks is near 1
@@ -166,7 +166,7 @@ def test_scores_survive_save_and_load(toy, model):
     bench = toy.bench(model, epochs=1)
     bench.trainer._save_checkpoint(0, verbose=False)
     state = load_checkpoint(toy.root / "saved" / "best.pth")
-    args = () if bench.outputs is None else (bench.outputs,)
+    args = (bench.outputs,) if bench.outputs else ()
     torch.manual_seed(1234)
     fresh = get_model_class(model)(bench.config, bench.split.train, *args)
     loaded = bench._replace(trainer=type(bench.trainer)(bench.config, fresh))
