@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all, their checksums and their names."""
 
+import errno
 import hashlib
 import os
 import re
@@ -9,6 +10,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a file in the errors of a full or broken disk, which say nothing of it themselves.
+
+    Raises:
+        OSError: the block's, with ``path`` as its ``filename`` if it had none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -25,7 +43,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
-        with partial.open("wb") as file:
+        with naming(path), partial.open("wb") as file:
             yield file
             if durable:
                 file.flush()

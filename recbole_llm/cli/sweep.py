@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Run the sweep and print its summary; exit status 1 if every worker died."""
+    """Run the sweep and print its summary; exit status 1 if a row lacks final runs."""
     overrides = parse_settings(rest)
     from recbole_llm.sweep.driver import sweep_spec  # Optuna is imported by no other command
 
@@ -52,5 +52,5 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     except RuntimeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(summary)
-    return 0
+    print(summary.text)
+    return 0 if summary.complete else 1

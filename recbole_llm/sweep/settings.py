@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from recbole.evaluator import metric_types
+from recbole.utils import EvaluatorType
+
 from recbole_llm.config import Config
 from recbole_llm.registry import suggest
 from recbole_llm.sweep.space import extreme_points
@@ -68,17 +71,38 @@ def _grid_points(spec: Spec) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _check_metrics(spec: Spec, config: Config) -> None:
-    """Refuse a metric of a table or figure that the runs do not measure."""
+    """Refuse a metric of the search, a table or a figure that the runs do not measure."""
     names = [str(name).lower() for name in config["metrics"]]
-    measured = names + [f"{name}@{k}" for name in names for k in config["topk"]]
+    ranking = [name for name in names if metric_types[name] == EvaluatorType.RANKING]
+    measured = [f"{name}@{k}" for name in ranking for k in config["topk"]]
+    measured += [name for name in names if name not in ranking]
+    asked = [("metric", spec.metric.lower())]
     for key, entries in (("tables", spec.tables), ("figures", spec.figures)):
         for i, entry in enumerate(entries):
-            for metric in entry.get("metrics", ()):
-                if metric not in measured:
-                    raise ValueError(
-                        f"{key}[{i}].metrics: {metric!r} is not measured; set `metrics` and "
-                        f"`topk` in `settings`.{suggest(metric, measured)}"
-                    )
+            asked += [(f"{key}[{i}].metrics", metric) for metric in entry.get("metrics", ())]
+    for place, metric in asked:
+        if metric not in measured:
+            raise ValueError(
+                f"{place}: {metric!r} is not measured; set `metrics` and `topk` in `settings`."
+                f"{suggest(metric, measured)}"
+            )
+
+
+def resolve_settings(
+    spec: Spec,
+    row: Row,
+    dataset: str,
+    point: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> Config:
+    """Return the settings of a row's run on a dataset, with all files and defaults.
+
+    Raises:
+        ValueError: a setting is wrong.
+        FileNotFoundError: a config file does not exist.
+    """
+    files, settings = run_settings(spec, row, point, overrides)
+    return Config(row.model, dataset, files, settings)
 
 
 def _resolve(
@@ -89,8 +113,7 @@ def _resolve(
     overrides: Mapping[str, Any],
     where: str,
 ) -> Config:
-    files, settings = run_settings(spec, row, point, overrides)
     try:
-        return Config(row.model, dataset, files, settings)
+        return resolve_settings(spec, row, dataset, point, overrides)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

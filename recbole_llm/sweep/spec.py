@@ -6,8 +6,6 @@ spec's.
 """
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,13 +102,6 @@ class Spec:
     def measures_test(self) -> bool:
         """Whether final runs score the test part; a figure alone is drawn on validation."""
         return bool(self.tables) or any(figure.get("part") == "test" for figure in self.figures)
-
-    def digest(self, row: Row, dataset: str) -> str:
-        """Return a hash of all that a row's trials depend on, except the budget."""
-        budget = {"n_trials", "timeout_s", "max_retry"}
-        search = self.search.model_dump(exclude=budget) if self.search else {}
-        content = [dataset, row.model, self.settings_of(row), row.space, search, self.seeds[0]]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_spec(path: str | Path, profile: str | None = None) -> Spec:

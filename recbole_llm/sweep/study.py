@@ -6,6 +6,8 @@ Optuna's own ``optimize`` starts a trial whenever it finds none waiting: it exce
 the number of workers.
 """
 
+import itertools
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,8 +18,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from recbole_llm.sweep.database import patiently
+from recbole_llm.sweep.identity import Identity, differences
 from recbole_llm.sweep.space import Value
-from recbole_llm.sweep.store import Store, beat, patiently
+from recbole_llm.sweep.store import Store, beat
 
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -40,7 +44,7 @@ class Queue:
     Args:
         store: storage of the study.
         name: name of the study.
-        digest: hash of all that the results depend on; a study with another one is not resumed.
+        identity: all that the results depend on; a study with another one is not resumed.
         plan: fixed parameters of each slot, ``{}`` where the sampler draws them.
         bigger: whether a larger objective is better.
         max_retry: number of times that a lost trial is run again.
@@ -48,14 +52,14 @@ class Queue:
         describe: user attributes of the study.
 
     Raises:
-        ValueError: a study of this name has other settings.
+        ValueError: a study of this name has other settings or data; the message says which.
     """
 
     def __init__(
         self,
         store: Store,
         name: str,
-        digest: str,
+        identity: Identity,
         plan: Sequence[dict[str, Value]],
         bigger: bool = True,
         max_retry: int = 2,
@@ -76,18 +80,56 @@ class Queue:
                     load_if_exists=True,
                 )
             )
-            known = patiently(lambda: self.study.user_attrs.get("digest"))
-            if known is None:
-                for key, value in {**(describe or {}), "digest": digest}.items():
-                    patiently(partial(self.study.set_user_attr, key, value))
-            elif known != digest:
+            self._identify(identity, describe or {})
+            self.numbers, missing = self._slot_numbers(plan)
+            for number, params in missing.items():
+                self._enqueue(number, params)
+
+    def _identify(self, identity: Identity, describe: dict[str, Any]) -> None:
+        """Compare the identity with that of the study's first start, or store it."""
+        attributes = patiently(lambda: self.study.user_attrs)
+        advice = "Give another --study-name to begin anew"
+        if "identity" in attributes:
+            changed = differences(attributes["identity"], identity)
+            if changed:
                 raise ValueError(
-                    f"study {name!r} was started with other settings, search space or sampler, and "
-                    f"its trials would not compare. Give another --study-name, or undo the change."
+                    f"study {self.name!r} was started with other {changed}, and its trials would "
+                    f"not compare. {advice}, or undo the change."
                 )
-            missing = set(range(self.size)) - set(self.slots())
-            for slot in sorted(missing):
-                self._enqueue(slot, plan[slot])
+        elif "digest" in attributes:
+            raise ValueError(
+                f"study {self.name!r} was started by an earlier release, which did not store its "
+                f"settings and data, so nothing shows that they are the same. {advice}."
+            )
+        else:
+            for key, value in {**describe, "identity": identity}.items():
+                patiently(partial(self.study.set_user_attr, key, value))
+
+    def _slot_numbers(self, plan: Sequence[dict[str, Value]]) -> tuple[set[int], dict[int, Any]]:
+        """Return the slots of the plan's points, and the points whose slots are new, by number.
+
+        A point has the slot that was planned with the same parameters, whatever its place in the
+        plan was: seeds or points of a grid may be added anywhere. Points that a sampler draws have
+        their place as their number.
+        """
+        planned: dict[int, str] = {}
+        for trial in self.trials():
+            if "slot" in trial.user_attrs:
+                params = trial.system_attrs.get("fixed_params", {})
+                planned.setdefault(trial.user_attrs["slot"], json.dumps(params, sort_keys=True))
+        numbers_of: dict[str, list[int]] = {}
+        for number in sorted(planned):
+            numbers_of.setdefault(planned[number], []).append(number)
+        fresh = itertools.count(max(planned, default=-1) + 1)
+        numbers: set[int] = set()
+        missing: dict[int, Any] = {}
+        for place, point in enumerate(plan):
+            same = numbers_of.get(json.dumps(point, sort_keys=True))
+            number = place if not point else same.pop(0) if same else next(fresh)
+            numbers.add(number)
+            if number not in planned:
+                missing[number] = point
+        return numbers, missing
 
     def _enqueue(self, slot: int, params: dict[str, Any]) -> None:
         patiently(lambda: self.study.enqueue_trial(params, user_attrs={"slot": slot}))
@@ -116,7 +158,7 @@ class Queue:
 
     def budget_slots(self) -> dict[int, Slot]:
         """Return the slots within the budget, which may be smaller than an earlier one."""
-        return {number: slot for number, slot in self.slots().items() if number < self.size}
+        return {number: slot for number, slot in self.slots().items() if number in self.numbers}
 
     def n_done(self) -> int:
         """Return the number of slots in the budget that have their result, a failure included."""
@@ -165,7 +207,7 @@ class Queue:
             waiting = [t for t in self.trials() if t.state == TrialState.WAITING]
             for frozen in waiting:
                 slot, trial_id = frozen.user_attrs.get("slot"), frozen._trial_id
-                if slot is None or slot >= self.size:
+                if slot not in self.numbers:
                     continue
                 beat(self.storage, trial_id)  # first, or a kill right now would leave no trace
                 if not self._start(trial_id):

@@ -10,14 +10,15 @@ import optuna
 from optuna.trial import Trial
 
 from recbole_llm import quick_start
-from recbole_llm.config import Config
 from recbole_llm.quick_start import Hooks, RunStopped
 from recbole_llm.record import RunRecord
+from recbole_llm.sweep.database import patiently
+from recbole_llm.sweep.identity import study_identity
 from recbole_llm.sweep.sampler import build_pruner, build_sampler, plan
-from recbole_llm.sweep.settings import run_settings
+from recbole_llm.sweep.settings import resolve_settings, run_settings
 from recbole_llm.sweep.space import draw
 from recbole_llm.sweep.spec import Row, Spec
-from recbole_llm.sweep.store import Store, patiently
+from recbole_llm.sweep.store import Store
 from recbole_llm.sweep.study import Queue
 
 
@@ -33,7 +34,8 @@ class Task:
         overrides: settings of the command line, over everything else.
 
     Raises:
-        ValueError: a setting is wrong, or a study of this name has other settings.
+        ValueError: a setting is wrong, or a study of this name has other settings or data.
+        FileNotFoundError: the dataset has no interaction file.
     """
 
     def __init__(
@@ -49,19 +51,19 @@ class Task:
         self.overrides = overrides
         self.name = f"{prefix}/{dataset}/{row.label}"
         self.search = spec.search if row.space else None
+        self.identity = study_identity(spec, row, dataset, overrides)
         self.trials = self._open_search() if self.search else None
         self._finals: Queue | None = None
 
     def _open_search(self) -> Queue:
         search = self.search
         assert search is not None
-        files, settings = run_settings(self.spec, self.row, {}, self.overrides)
-        config = Config(self.row.model, self.dataset, files, settings)
+        config = resolve_settings(self.spec, self.row, self.dataset, {}, self.overrides)
         points = plan(search, self.row.space, self.row.n_trials or search.n_trials)
         queue = Queue(
             self.store,
             self.name,
-            self.spec.digest(self.row, self.dataset),
+            self.identity,
             points,
             bool(config["valid_metric_bigger"]),
             search.max_retry,
@@ -93,8 +95,8 @@ class Task:
             if chosen is not None:
                 # A larger budget may choose other settings, whose runs are another study.
                 tag = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:8]
-                digest = self.spec.digest(self.row, self.dataset)
-                self._finals = Queue(self.store, f"{self.name} (final {tag})", digest, jobs)
+                name = f"{self.name} (final {tag})"
+                self._finals = Queue(self.store, name, self.identity, jobs)
         return self._finals
 
     def chosen(self) -> dict[str, Any] | None:

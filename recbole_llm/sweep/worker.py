@@ -1,20 +1,24 @@
 """A worker: runs trials and final runs of all tasks of a sweep until none is left anywhere."""
 
+import errno
 import gc
 import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from optuna.trial import Trial, TrialState
 
 from recbole_llm.quick_start import RunStopped
-from recbole_llm.sweep.store import heartbeat, patiently
+from recbole_llm.sweep.database import DATABASE_ERRORS, patiently
+from recbole_llm.sweep.store import heartbeat
 from recbole_llm.sweep.study import Queue
 from recbole_llm.sweep.task import Task
 
 POLL_S = 1.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def work(tasks: Sequence[Task], say: Callable[[str], None], poll_s: float = POLL_S) -> None:
@@ -49,7 +53,12 @@ def _run_one(task: Task, say: Callable[[str], None]) -> bool:
 def _perform(
     queue: Queue, trial: Trial, run: Callable[[Trial], float], say: Callable[[str], None]
 ) -> None:
-    """Run a claimed trial to its end, and write its result or failure into its study."""
+    """Run a claimed trial to its end, and write its result or failure into its study.
+
+    Raises:
+        OSError: the disk is full; the trial is handed back, because no other would end better.
+        SQLAlchemyError, StorageInternalError: the database is gone; the trial counts as lost.
+    """
     begin = time.monotonic()
     try:
         with heartbeat(queue.storage, trial._trial_id):
@@ -67,8 +76,14 @@ def _perform(
     except KeyboardInterrupt:
         queue.hand_back(trial)
         raise
+    except DATABASE_ERRORS:
+        raise
     # Any other error is a failure of this trial alone; MemoryError and CUDA's are among them.
     except Exception as error:  # noqa: BLE001
+        if isinstance(error, OSError) and error.errno in _FULL:
+            with suppress(OSError, *DATABASE_ERRORS):  # else its signs of life end
+                queue.hand_back(trial)
+            raise
         outcome = f"failed: {type(error).__name__}: {error}"
         queue.fail(trial, f"{type(error).__name__}: {error}")
         logging.getLogger(__name__).debug("trial %d", trial.number, exc_info=True)

@@ -86,9 +86,10 @@ WORKER = """
 import sys, time
 import optuna
 from optuna.trial import TrialState
-from recbole_llm.sweep.store import heartbeat, open_store, patiently
+from recbole_llm.sweep.database import patiently
+from recbole_llm.sweep.store import heartbeat, open_store
 from recbole_llm.sweep.study import Queue
-queue = Queue(open_store(sys.argv[1], 10), "many", "d", [{"x": i} for i in range(20)])
+queue = Queue(open_store(sys.argv[1], 10), "many", {}, [{"x": i} for i in range(20)])
 sampler = lambda slot: optuna.samplers.RandomSampler(seed=slot)
 while (trial := queue.claim(sampler)) is not None:
     with heartbeat(queue.storage, trial._trial_id):
@@ -104,7 +105,7 @@ def test_two_workers_and_a_server_that_goes_away(server: tuple[str, Control]) ->
     url, control = server
     command = [sys.executable, "-c", WORKER, url]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    queue = Queue(open_store(url, 10), "many", "d", [{"x": i} for i in range(20)])
+    queue = Queue(open_store(url, 10), "many", {}, [{"x": i} for i in range(20)])
     until = time.monotonic() + 60
     while queue.n_done() < 4:
         assert time.monotonic() < until, "the workers do not get on"

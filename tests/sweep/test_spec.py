@@ -68,18 +68,6 @@ def test_figures_of_a_grid(tmp_path: Path) -> None:
     ).measures_test
 
 
-def test_a_digest_changes_with_all_but_the_budget(tmp_path: Path) -> None:
-    def digest(**over: Any) -> str:
-        spec = load(tmp_path, **over)
-        return spec.digest(spec.rows[0], "ml-100k")
-
-    first = digest()
-    assert digest(search={"sampler": "random", "n_trials": 99}) == first
-    assert digest(search={"sampler": "tpe", "n_trials": 4}) != first
-    assert digest(settings={"epochs": 3}) != first
-    assert digest(space={"learning_rate": [1e-3]}) != first
-
-
 NO_SEARCH: dict[str, Any] = {"search": None, "space": None}
 BOMB = "\n".join(["a0: &a0 [0, 0]", *(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40))])
 DATE = datetime.date(2020, 1, 1)

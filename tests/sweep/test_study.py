@@ -16,7 +16,8 @@ from sqlalchemy import text
 from recbole_llm.sweep.sampler import SAMPLERS, Sampler, build_pruner, build_sampler, plan
 from recbole_llm.sweep.schema import Search
 from recbole_llm.sweep.space import draw
-from recbole_llm.sweep.store import open_store, patiently
+from recbole_llm.sweep.database import patiently
+from recbole_llm.sweep.store import open_store
 from recbole_llm.sweep.study import Queue
 
 SPACE = parse_space({"x": {"float": [0, 1]}, "kind": ["a", "b"]})
@@ -29,7 +30,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def open_queue(url: str, n: int = 3, **over: Any) -> Queue:
     points = over.pop("points", None) or plan(Search(sampler="random", seed=1), SPACE, n)
-    return Queue(open_store(url, 1), over.pop("name", "s"), over.pop("digest", "d"), points, **over)
+    identity = {"settings": {"epochs": over.pop("epochs", 1)}}
+    return Queue(open_store(url, 1), over.pop("name", "s"), identity, points, **over)
 
 
 def sampler(slot: int) -> optuna.samplers.BaseSampler:
@@ -69,7 +71,7 @@ def test_a_budget_is_met_exactly_and_continued(url: str) -> None:
     assert not more.finished() and more.n_done() == 3
     assert len(more.trials()) == 5, "only what the larger budget adds is enqueued"
     with pytest.raises(ValueError, match="study 's' was started with other settings"):
-        open_queue(url, digest="other")
+        open_queue(url, epochs=2)
 
 
 def test_minimised_objectives(url: str) -> None:
@@ -220,7 +222,7 @@ from sqlalchemy import text
 from recbole_llm.sweep.store import open_store
 from recbole_llm.sweep.study import Queue
 import optuna
-queue = Queue(open_store(sys.argv[1], 1), "many", "d", [{"x": i} for i in range(30)])
+queue = Queue(open_store(sys.argv[1], 1), "many", {}, [{"x": i} for i in range(30)])
 sampler = lambda slot: optuna.samplers.RandomSampler(seed=slot)
 while (trial := queue.claim(sampler)) is not None:
     x = trial.suggest_int("x", 0, 30)
@@ -235,5 +237,5 @@ def test_two_processes_share_one_study_and_run_nothing_twice(url: str) -> None:
     done = [[int(line) for line in p.communicate(timeout=120)[0].split()] for p in processes]
     assert all(process.returncode == 0 for process in processes)
     assert sorted(done[0] + done[1]) == list(range(30))
-    queue = Queue(open_store(url, 1), "many", "d", [{"x": i} for i in range(30)])
+    queue = Queue(open_store(url, 1), "many", {}, [{"x": i} for i in range(30)])
     assert [t.state for t in queue.trials()] == [TrialState.COMPLETE] * 30

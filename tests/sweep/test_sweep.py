@@ -73,7 +73,7 @@ def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_on
     work: Path, fake: Any
 ) -> None:
     ran = fake(lambda settings: settings["learning_rate"])
-    text = sweep_spec(write(work), say=lambda line: None)
+    text = sweep_spec(write(work), say=lambda line: None).text
     assert [(it["learning_rate"], it["seed"], it["test"]) for it in ran] == [
         (0.001, 1, False),
         (0.01, 1, False),
@@ -109,7 +109,9 @@ def test_trials_never_read_the_test_part(
 
     monkeypatch.setattr(fit, "build_loaders", without_test)
     path = write(work, space={"learning_rate": [0.01, 0.1]}, seeds=[1])
-    text = sweep_spec(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
+    text = sweep_spec(
+        path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None
+    ).text
     assert "trials: 2 complete" in text
     assert "final runs: 0 of 1" in text and "RuntimeError: the test part was read" in text
     records = [RunRecord.load(it) for it in (work / "runs/sweeps/t").glob("*/record.json")]
@@ -128,7 +130,7 @@ def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: A
 
     fake(value)
     lines: list[str] = []
-    text = sweep_spec(write(work), say=lines.append)
+    text = sweep_spec(write(work), say=lines.append).text
     found = [(t.state.name, t.user_attrs.get("error")) for t in trials()]
     assert found == [
         ("FAIL", "MemoryError: no more"),
@@ -142,14 +144,15 @@ def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: A
 
 def test_nothing_is_chosen_when_all_fail(work: Path, fake: Any) -> None:
     ran = fake(lambda settings: math.nan)
-    assert "no final runs: no trial finished" in sweep_spec(write(work), say=lambda line: None)
+    summary = sweep_spec(write(work), say=lambda line: None)
+    assert "no final runs: no trial finished" in summary.text and not summary.complete
     assert len(ran) == 3
 
 
 def test_pruning_by_the_validation_of_each_epoch(work: Path, fake: Any) -> None:
     fake(lambda settings: -settings["learning_rate"])
     search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
-    text = sweep_spec(write(work, search=search), say=lambda line: None)
+    text = sweep_spec(write(work, search=search), say=lambda line: None).text
     assert [t.state.name for t in trials()] == ["COMPLETE", "PRUNED", "PRUNED"]
     assert trials()[1].intermediate_values == {0: -0.01}
     assert "1 complete, 2 pruned" in text and "with {'learning_rate': 0.001}" in text
