@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recbole.utils import ModelType
+
 from recbole_llm.config import VOLATILE_KEYS, Config
 from recbole_llm.data.atomic import check_inter_files, inter_files
 from recbole_llm.data.items import Items
@@ -19,7 +21,6 @@ from recbole_llm.sweep.spec import Row, Spec
 Identity = Mapping[str, Mapping[str, Any]]
 #: Keys of ``search`` that only say how much of it is done.
 _BUDGET = {"n_trials", "timeout_s", "max_retry"}
-_SUFFIXES = ("user", "item", "kg", "link", "net")
 _LONGEST = 60  # characters of a value that an error shows
 
 
@@ -33,22 +34,33 @@ def study_identity(spec: Spec, row: Row, dataset: str, overrides: Mapping[str, A
         ValueError: a setting is wrong, or an interaction file lacks a column.
         FileNotFoundError: the dataset has no interaction file.
     """
-    config = resolve_settings(spec, row, dataset, {"seed": spec.seeds[0]}, overrides)
+    config = resolve_settings(spec, row, dataset, {}, overrides)
     check_inter_files(config)
-    settings = {k: v for k, v in config.to_dict().items() if k not in VOLATILE_KEYS}
-    search = spec.search.model_dump(exclude=_BUDGET) if spec.search and row.space else {}
-    space = {f"space.{parameter.name}": parameter for parameter in row.space}
-    order = [parameter.name for parameter in row.space]  # in which a sampler draws them
+    ignored = VOLATILE_KEYS | {"seed"}  # every final run has its own
+    settings = {k: v for k, v in config.to_dict().items() if k not in ignored}
     folder = Path(config["data_path"])
     data = {os.path.relpath(path, folder): _sha256(path) for path in data_files(config)}
-    content = {"settings": settings, "search": {**search, **space, "order": order}, "data": data}
+    content = {"settings": settings, "search": _search(spec, row), "data": data}
     return dict(json.loads(json.dumps(content)))
+
+
+def _search(spec: Spec, row: Row) -> dict[str, Any]:
+    """Return what the trials of a row are drawn by; empty for a row that is not tuned."""
+    if spec.search is None or not row.space:
+        return {}
+    return {
+        **spec.search.model_dump(exclude=_BUDGET),
+        **{f"space.{parameter.name}": parameter for parameter in row.space},
+        "order": [parameter.name for parameter in row.space],  # in which a sampler draws them
+        "seed of trials": spec.seeds[0],
+    }
 
 
 def data_files(config: Config) -> list[Path]:
     """Return the files of a run's dataset: interactions, users, items, features and profiles."""
     folder, name = Path(config["data_path"]), config["dataset"]
-    suffixes = [*_SUFFIXES, *(config["additional_feat_suffix"] or [])]
+    knowledge = ["kg", "link"] if config["MODEL_TYPE"] == ModelType.KNOWLEDGE else []
+    suffixes = ["user", "item", *knowledge, *(config["additional_feat_suffix"] or [])]
     files = inter_files(config) + [folder / f"{name}.{suffix}" for suffix in suffixes]
     for modality, form in (config["modalities"] or {}).items():
         files += modality_files(modality, form, Items(config, []))

@@ -45,7 +45,10 @@ class SafeJournal(JournalFileBackend):
             ValueError: a line is damaged; names the file and the line.
         """
         try:
-            yield from super().read_logs(log_number_from)
+            for record in super().read_logs(log_number_from):
+                if not isinstance(record, dict):
+                    raise ValueError(f"a record is {record!r}")
+                yield record
         except ValueError as error:
             _whole_bytes(self.path)  # says which line it is
             raise ValueError(f"journal {self.path} is damaged: {error}") from error

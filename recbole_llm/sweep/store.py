@@ -14,7 +14,6 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 
-from recbole_llm.secrets import mask_url
 from recbole_llm.sweep.database import open_database, patiently
 from recbole_llm.sweep.journal import HeartbeatJournal, SafeJournal
 
@@ -50,9 +49,10 @@ def open_store(url: str, heartbeat_s: int) -> Store:
     """
     if "://" in url:
         return Store(*open_database(url, heartbeat_s))
-    if re.match(r"(sqlite|postgres|mysql|mariadb)\w*(\+\w+)?:", url):
+    kind = re.match(r"(sqlite|postgres|mysql|mariadb)\w*(\+\w+)?:", url)
+    if kind:
         raise ValueError(
-            f"--storage={mask_url(url)}: an address of a database has :// after its kind, as in "
+            f"--storage={kind[0]}...: an address of a database has :// after its kind, as in "
             f"sqlite:///FILE or postgresql://USER@HOST/NAME."
         )
     Path(url).parent.mkdir(parents=True, exist_ok=True)

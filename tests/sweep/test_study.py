@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from search_space import parse_space
 from sqlalchemy import text
 
+from recbole_llm.sweep.database import patiently
 from recbole_llm.sweep.sampler import SAMPLERS, Sampler, build_pruner, build_sampler, plan
 from recbole_llm.sweep.schema import Search
 from recbole_llm.sweep.space import draw
-from recbole_llm.sweep.database import patiently
 from recbole_llm.sweep.store import open_store
 from recbole_llm.sweep.study import Queue
 

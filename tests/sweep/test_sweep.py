@@ -11,69 +11,28 @@ from typing import Any
 
 import optuna
 import pytest
-import yaml
 from optuna.trial import TrialState
+from small_sweep import write_grid, write_spec
 
 from recbole_llm import quick_start
 from recbole_llm.cli.main import main
 from recbole_llm.data.loading import Loaders
-from recbole_llm.quick_start import Hooks
 from recbole_llm.record import RunRecord
 from recbole_llm.sweep.driver import sweep_spec
 from recbole_llm.trainer import fit
 
-SPEC: dict[str, Any] = {
-    "name": "t",
-    "datasets": ["ml-100k"],
-    "protocol": "loo",
-    "models": ["BPR"],
-    "settings": {"epochs": 1, "train_batch_size": 4096},
-    "search": {"sampler": "grid"},
-    "space": {"learning_rate": [0.001, 0.01, 0.1]},
-    "seeds": [1, 2],
-}
 DB = "sqlite:///runs/sweeps/t/studies.db"
-
-
-def write(work: Path, **over: Any) -> Path:
-    path = work / "t.yaml"
-    path.write_text(yaml.safe_dump({**SPEC, **over}))
-    return path
 
 
 def trials(name: str = "t/ml-100k/BPR", storage: str = DB) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).trials
 
 
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
-    """Replace runs by a function of their settings; returns the settings of those that ran."""
-
-    def install(value: Callable[[dict[str, Any]], float]) -> list[dict[str, Any]]:
-        ran: list[dict[str, Any]] = []
-
-        def run(model: str, dataset: str, *, hooks: Hooks, **settings: Any) -> RunRecord:
-            ran.append({"test": hooks.evaluate_test, **settings})
-            valid = value(settings)
-            for epoch in range(3):
-                if hooks.on_validation:
-                    hooks.on_validation(epoch, valid)
-            record = RunRecord("id", model, dataset, "loo", settings["seed"], {}, "", "runs/id")
-            # Test would choose the other end of the space.
-            record.metrics = {"valid": {"recall@20": valid}, "test": {"recall@20": -valid}}
-            return record
-
-        monkeypatch.setattr(quick_start, "run", run)
-        return ran
-
-    return install
-
-
 def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_once(
     work: Path, fake: Any
 ) -> None:
     ran = fake(lambda settings: settings["learning_rate"])
-    text = sweep_spec(write(work), say=lambda line: None).text
+    text = sweep_spec(write_spec(work), say=lambda line: None).text
     assert [(it["learning_rate"], it["seed"], it["test"]) for it in ran] == [
         (0.001, 1, False),
         (0.01, 1, False),
@@ -85,7 +44,7 @@ def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_on
     assert "trials: 3 complete, of a budget of 3" in text and "final runs: 2 of 2" in text
     plots = {path.name for path in (work / "runs/sweeps/t/plots").iterdir()}
     assert {"t_ml-100k_BPR-history.pdf", "t_ml-100k_BPR-history.png"} <= plots
-    sweep_spec(write(work), say=lambda line: None)
+    sweep_spec(write_spec(work), say=lambda line: None)
     assert len(ran) == 5, "what is finished is not run again"
 
 
@@ -108,10 +67,8 @@ def test_trials_never_read_the_test_part(
         return build(*arguments)._replace(test=Forbidden())  # type: ignore[arg-type]
 
     monkeypatch.setattr(fit, "build_loaders", without_test)
-    path = write(work, space={"learning_rate": [0.01, 0.1]}, seeds=[1])
-    text = sweep_spec(
-        path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None
-    ).text
+    path = write_spec(work, space={"learning_rate": [0.01, 0.1]}, seeds=[1])
+    text = sweep_spec(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None).text
     assert "trials: 2 complete" in text
     assert "final runs: 0 of 1" in text and "RuntimeError: the test part was read" in text
     records = [RunRecord.load(it) for it in (work / "runs/sweeps/t").glob("*/record.json")]
@@ -130,7 +87,7 @@ def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: A
 
     fake(value)
     lines: list[str] = []
-    text = sweep_spec(write(work), say=lines.append).text
+    text = sweep_spec(write_spec(work), say=lines.append).text
     found = [(t.state.name, t.user_attrs.get("error")) for t in trials()]
     assert found == [
         ("FAIL", "MemoryError: no more"),
@@ -144,7 +101,7 @@ def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: A
 
 def test_nothing_is_chosen_when_all_fail(work: Path, fake: Any) -> None:
     ran = fake(lambda settings: math.nan)
-    summary = sweep_spec(write(work), say=lambda line: None)
+    summary = sweep_spec(write_spec(work), say=lambda line: None)
     assert "no final runs: no trial finished" in summary.text and not summary.complete
     assert len(ran) == 3
 
@@ -152,7 +109,7 @@ def test_nothing_is_chosen_when_all_fail(work: Path, fake: Any) -> None:
 def test_pruning_by_the_validation_of_each_epoch(work: Path, fake: Any) -> None:
     fake(lambda settings: -settings["learning_rate"])
     search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
-    text = sweep_spec(write(work, search=search), say=lambda line: None).text
+    text = sweep_spec(write_spec(work, search=search), say=lambda line: None).text
     assert [t.state.name for t in trials()] == ["COMPLETE", "PRUNED", "PRUNED"]
     assert trials()[1].intermediate_values == {0: -0.01}
     assert "1 complete, 2 pruned" in text and "with {'learning_rate': 0.001}" in text
@@ -160,7 +117,7 @@ def test_pruning_by_the_validation_of_each_epoch(work: Path, fake: Any) -> None:
 
 def test_a_pruned_run_is_recorded_as_stopped(work: Path, small_ml100k: Path) -> None:
     search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
-    path = write(work, search=search, space={"learning_rate": [0.05, 1e-9]}, seeds=[1])
+    path = write_spec(work, search=search, space={"learning_rate": [0.05, 1e-9]}, seeds=[1])
     sweep_spec(path, overrides={"data_path": str(small_ml100k)}, say=lambda line: None)
     records = [RunRecord.load(it) for it in (work / "runs/sweeps/t").glob("*/record.json")]
     by_rate = {it.config["learning_rate"]: it for it in records}
@@ -178,19 +135,15 @@ def test_interrupted_trials_are_run_again(work: Path, fake: Any) -> None:
         return 0.5
 
     fake(value)
-    assert main(["sweep", str(write(work))]) == 130
-    assert main(["sweep", str(write(work))]) == 0
+    assert main(["sweep", str(write_spec(work))]) == 130
+    assert main(["sweep", str(write_spec(work))]) == 0
     assert calls[:4] == [0.001, 0.01, 0.1, 0.01]
     assert [t.state.name for t in trials()] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 
 def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fake: Any) -> None:
     ran = fake(lambda settings: settings["learning_rate"])
-    figure = {"kind": "line", "x": "learning_rate", "symbol": "r", "metrics": ["recall@20"]}
-    grid = {"learning_rate": [0.1, 0.2]}
-    content = {k: v for k, v in SPEC.items() if k not in ("search", "space")}
-    path = work / "t.yaml"
-    path.write_text(yaml.safe_dump({**content, "grid": grid, "figures": [figure]}))
+    path = write_grid(work, 0.1, 0.2)
     sweep_spec(path, say=lambda line: None)
     found = [(it["learning_rate"], it["seed"], it["test"]) for it in ran]
     assert found == [(0.1, 1, False), (0.1, 2, False), (0.2, 1, False), (0.2, 2, False)]
@@ -240,7 +193,7 @@ def test_errors_show_before_any_trial(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ran = fake(lambda settings: 0.5)
-    assert main(["sweep", str(write(work, **over)), *arguments]) == 2
+    assert main(["sweep", str(write_spec(work, **over)), *arguments]) == 2
     assert message in capsys.readouterr().err and not ran
 
 
@@ -262,7 +215,7 @@ def test_a_killed_worker_loses_nothing_finished_and_repeats_nothing(
     cli: Any, small_ml100k: Path
 ) -> None:
     Path("runs/sweeps/t").mkdir(parents=True)
-    path = write(cli.work, settings={"epochs": 8, "train_batch_size": 256}, seeds=[1])
+    path = write_spec(cli.work, settings={"epochs": 8, "train_batch_size": 256}, seeds=[1])
     line = ["sweep", str(path), f"--data_path={small_ml100k}", "--heartbeat_s=1"]
     worker = subprocess.Popen(
         cli.command("recbole_llm", *line),
@@ -286,7 +239,7 @@ def test_a_killed_worker_loses_nothing_finished_and_repeats_nothing(
 
 
 def test_two_local_workers(cli: Any, small_ml100k: Path) -> None:
-    path = write(cli.work)
+    path = write_spec(cli.work)
     line = ["sweep", str(path), f"--data_path={small_ml100k}", "--workers=2"]
     done = cli(*line, program="recbole_llm")
     assert done.returncode == 0, done.stderr
