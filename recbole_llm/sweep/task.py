@@ -13,7 +13,7 @@ from recbole_llm import quick_start
 from recbole_llm.quick_start import Hooks, RunStopped
 from recbole_llm.record import RunRecord
 from recbole_llm.sweep.database import patiently
-from recbole_llm.sweep.identity import study_identity
+from recbole_llm.sweep.fingerprint import study_identity
 from recbole_llm.sweep.sampler import build_pruner, build_sampler, plan
 from recbole_llm.sweep.settings import resolve_settings, run_settings
 from recbole_llm.sweep.space import draw

@@ -11,7 +11,8 @@ from small_sweep import write_grid, write_spec
 from recbole_llm.cli.main import main
 from recbole_llm.config import Config
 from recbole_llm.sweep.driver import sweep_spec
-from recbole_llm.sweep.identity import data_files, differences, study_identity
+from recbole_llm.sweep.fingerprint import data_files, study_identity
+from recbole_llm.sweep.identity import differences
 from recbole_llm.sweep.spec import load_spec
 
 DB = "sqlite:///runs/sweeps/t/studies.db"

@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState
+from small_sweep import write_spec
+from test_two_writers import assert_each_once, open_together
 
+from recbole_llm.cli.main import main
 from recbole_llm.sweep.store import open_store
 from recbole_llm.sweep.study import Queue
 
@@ -74,6 +77,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Cont
         call("pg_ctl", "-w", "-m", "fast", *options, "-l", str(folder / "log"), action)
 
     call("initdb", "-A", "trust", "-U", "sweeper")
+    access = folder / "data" / "pg_hba.conf"
+    access.write_text(f"host all locked 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
     control("start")
     try:
         yield f"postgresql://sweeper@127.0.0.1:{port}/postgres", control
@@ -121,3 +126,38 @@ def test_two_workers_and_a_server_that_goes_away(server: tuple[str, Control]) ->
     assert [t.state for t in results] == [TrialState.COMPLETE] * 20
     assert [t.value for t in results] == [float(i) for i in range(20)]
     assert queue.finished() and queue.n_done() == 20
+
+
+def test_a_budget_is_enqueued_once_by_workers_that_start_together(
+    server: tuple[str, Control],
+) -> None:
+    assert_each_once(open_together(server[0]))
+
+
+def test_a_server_that_refuses_is_an_error_of_one_line(
+    server: tuple[str, Control], work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, control = server
+    ran = fake(lambda settings: 0.5)
+    address = url.partition("@")[2]
+    spec = str(write_spec(work))
+    begin = time.monotonic()
+    for storage, message in (
+        (f"postgresql://locked:s3cret@{address}", "password authentication failed"),
+        (f"postgresql://sweeper:s3cret@{address}_2", 'database "postgres_2" does not exist'),
+    ):
+        assert main(["sweep", spec, f"--storage={storage}"]) == 2 and not ran
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line and ":***@" in line and "s3cret" not in line
+    assert time.monotonic() - begin < 10
+    storage = f"--storage=postgresql://sweeper:s3cret@{address}"
+    assert main(["sweep", spec, storage]) == 0 and len(ran) == 5
+    output = capsys.readouterr()
+    assert ":***@" in output.out and "s3cret" not in output.out + output.err
+    control("stop")
+    try:
+        assert main(["sweep", spec, storage]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "refused" in line and "s3cret" not in line
+    finally:
+        control("start")
