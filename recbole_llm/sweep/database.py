@@ -51,11 +51,11 @@ def patiently(call: Callable[[], _T], patience_s: float | None = None) -> _T:
 def _may_pass(error: BaseException) -> bool:
     """Whether a database may answer again: its server is away, or its file is locked."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    if cause is None:
-        return True
-    if isinstance(cause, sqlalchemy.exc.OperationalError):
-        return not isinstance(cause.orig, sqlite3.Error) or "locked" in str(cause.orig)
-    return isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated
+    if isinstance(cause, sqlalchemy.exc.DBAPIError) and isinstance(cause.orig, sqlite3.Error):
+        return "locked" in str(cause.orig)
+    lost = isinstance(cause, sqlalchemy.exc.DBAPIError) and cause.connection_invalidated
+    # Optuna wraps what a session raises after its server has gone, whatever it is.
+    return lost or isinstance(error, (StorageInternalError, sqlalchemy.exc.OperationalError))
 
 
 @contextmanager
