@@ -19,6 +19,7 @@ from recbole_llm.data.profile import check_split
 from recbole_llm.model.base import hooks_of
 from recbole_llm.record import RunRecord, find_unfinished, new_record
 from recbole_llm.runs.rankings import rankings_path, write_rankings
+from recbole_llm.secrets import mask_url
 from recbole_llm.trainer.cold import cold_metrics
 from recbole_llm.trainer.fit import evaluated_parts, fit
 from recbole_llm.trainer.harness import HarnessMixin, OnValidation
@@ -74,7 +75,8 @@ def run(
     config = Config(model, dataset, config_files, overrides, command_line)
     config.check_available()
     unfinished = find_unfinished(config) if config["resume"] else None
-    record = unfinished or new_record(config, shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    command = mask_url(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    record = unfinished or new_record(config, command)
     record.status, record.error, record.origin = "running", "", dict(hooks.origin)
     log_file = Path("log") / config["model"] / f"{record.id}.log"
     record.files["log"] = str(log_file)

@@ -46,6 +46,7 @@ def test_a_metric_without_a_cut_off_is_refused_before_any_trial(
 ) -> None:
     ran = fake(lambda settings: 0.5)
     assert main(["sweep", str(write_spec(work, metric=metric))]) == 2 and not ran
-    assert f"metric: '{metric.lower()}' is not measured" in capsys.readouterr().err
+    assert "has no cut-off; choose one of" in capsys.readouterr().err
     tables = [{"metrics": [metric]}]
     assert main(["sweep", str(write_spec(work, tables=tables))]) == 2 and not ran
+    assert f"tables[0].metrics: {metric.lower()!r} is not measured" in capsys.readouterr().err

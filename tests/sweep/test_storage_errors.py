@@ -180,3 +180,13 @@ def test_a_journal_needs_a_file_that_can_be_written(
     (work / "folder").mkdir()
     assert main(["sweep", str(write_spec(work)), "--storage=folder"]) == 2
     assert "folder" in capsys.readouterr().err
+
+
+def test_the_command_of_a_record_has_no_password(
+    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = "postgresql://ann:s3cret@host/db"
+    monkeypatch.setattr("sys.argv", ["recbole_llm", "sweep", "t.yaml", f"--storage={storage}"])
+    record = train("Pop")
+    assert record.command.endswith("--storage=postgresql://ann:***@host/db")
+    assert "s3cret" not in (Path(record.folder) / "record.json").read_text()

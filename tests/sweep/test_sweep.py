@@ -14,7 +14,6 @@ import pytest
 from optuna.trial import TrialState
 from small_sweep import write_grid, write_spec
 
-from recbole_llm import quick_start
 from recbole_llm.cli.main import main
 from recbole_llm.data.loading import Loaders
 from recbole_llm.record import RunRecord
