@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all, under a name that stays where it belongs."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -82,3 +83,12 @@ def test_a_name_that_stays_in_its_folder(name: str) -> None:
 def test_a_name_that_leads_elsewhere(name: str) -> None:
     with pytest.raises(ValueError, match="^split: the name .* must be a folder's name"):
         check_name("split", name)
+
+
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text("old")
+    for number, name in ((errno.ENOSPC, str(path)), (errno.ECONNRESET, None)):
+        with pytest.raises(OSError) as caught, replacing(path):
+            raise OSError(number, os.strerror(number))
+        assert caught.value.filename == name and path.read_text() == "old"
