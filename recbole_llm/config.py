@@ -280,12 +280,21 @@ class Config(RecBoleConfig):
 
     def fingerprint(self) -> str:
         """Return a sha256 hex digest of every setting that a number can depend on."""
-        settings = {k: v for k, v in self.to_dict().items() if k not in VOLATILE_KEYS}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        return fingerprint_of(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved settings as plain JSON values."""
         return {key: plain(value) for key, value in sorted(self.final_config_dict.items())}
+
+
+def fingerprint_of(settings: Mapping[str, Any]) -> str:
+    """Return a sha256 hex digest of every setting that a number can depend on.
+
+    Args:
+        settings: resolved settings as plain JSON values, such as those of a run's record.
+    """
+    fixed = {key: value for key, value in settings.items() if key not in VOLATILE_KEYS}
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def stage_config(config: Config, name: str, spec: StageSpec) -> Config:

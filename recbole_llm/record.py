@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from recbole_llm.files import replacing
+from recbole_llm.record_content import check_content
 from recbole_llm.version import __version__
 
 # Settings that are places on the machine of the run, and mean nothing elsewhere.
@@ -104,6 +105,7 @@ class RunRecord:
         content["config"] = {k: v for k, v in self.config.items() if k not in _PLACES}
         place = rf"\s--(?:{'|'.join(_PLACES)})(?:=|\s+)(?:'[^']*'|\S+)"
         content["command"] = re.sub(place, "", self.command)
+        content["folder"] = self.id
         return content
 
     def finish(self) -> Path:
@@ -131,9 +133,13 @@ class RunRecord:
             _check_fields(cls, content)
             for stage in content["stages"]:
                 _check_fields(Stage, stage)
+            check_content(content)
             content["stages"] = [Stage(**stage) for stage in content["stages"]]
+            # Where it was read, whatever it says: a later save goes nowhere else.
+            is_run = path.name == "record.json"
+            content["folder"] = str(path.parent if is_run else path.with_suffix(""))
             return cls(**content)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a run record: {error}{version}") from error
 
     @contextmanager
@@ -208,8 +214,12 @@ def new_record(config: Any, command: str) -> RunRecord:
 
 def _run_name(config: Any) -> str:
     """Return how the id of every run of these settings ends."""
-    name = f"-{config['model']}-{config['dataset']}-{config.fingerprint()[:8]}"
-    return re.sub(r"[^\w.-]", "_", name)
+    return run_name(config["model"], config["dataset"], config.fingerprint())
+
+
+def run_name(model: str, dataset: str, config_hash: str) -> str:
+    """Return how the id of every run of a model, a dataset and a hash of settings ends."""
+    return re.sub(r"[^\w.-]", "_", f"-{model}-{dataset}-{config_hash[:8]}")
 
 
 def find_unfinished(config: Any) -> RunRecord | None:

@@ -11,9 +11,19 @@ HELP = "recompute a run's metrics from its saved lists and the data"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the run, and the place of its data."""
-    parser.description = "Recomputes a run's metrics from its saved lists and the data."
-    parser.add_argument("run", help="a run's folder or record.json")
+    parser.description = (
+        "Recomputes a run's metrics from its saved lists and the data, and its hash and id from "
+        "its settings. Exit status 1 when something differs. The output names what was not checked."
+    )
+    parser.add_argument(
+        "run", help="a run's folder or record.json, or a published record with its lists next to it"
+    )
     parser.add_argument("--data_path", help="where the data is now, if it has moved")
+    parser.add_argument(
+        "--from_checkpoint",
+        action="store_true",
+        help="rank again with the saved weights and compare the lists",
+    )
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -22,6 +32,6 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING)
     from recbole_llm.runs.verify import verify_run
 
-    report = verify_run(arguments.run, arguments.data_path)
+    report = verify_run(arguments.run, arguments.data_path, arguments.from_checkpoint)
     print(report.text)
     return 0 if report.agrees else 1

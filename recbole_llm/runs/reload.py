@@ -50,7 +50,7 @@ def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
         )
     split = load_split(config)
     data = describe_data(split.dataset, split[1:])
-    if data["split"] != record.data["split"]:
+    if data["split"] != record.data.get("split"):
         raise ValueError(
             f"run {record.id}: the data, or its split, is no longer that of the run. Give its "
             f"data with --data_path."

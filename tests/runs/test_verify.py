@@ -11,7 +11,8 @@ import pytest
 
 from recbole_llm.cli.main import main
 from recbole_llm.record import RunRecord
-from recbole_llm.runs.verify import _METRICS, verify_run
+from recbole_llm.runs.metrics import USER_METRICS
+from recbole_llm.runs.verify import verify_run
 
 Train = Callable[..., RunRecord]
 ALL = ["Recall", "NDCG", "Hit", "MRR", "Precision"]
@@ -190,4 +191,4 @@ def test_a_malformed_line_is_named(train: Train, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_metrics_by_hand(metric: str, items: str, positives: str, value: float) -> None:
-    assert _METRICS[metric](list(items), set(positives), 3) == pytest.approx(value)
+    assert USER_METRICS[metric](list(items), set(positives), 3) == pytest.approx(value)

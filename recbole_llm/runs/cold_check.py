@@ -1,0 +1,114 @@
+"""Metrics of cold users and items, recomputed from the lists where those decide them."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from recbole_llm.record import RunRecord
+from recbole_llm.runs.evaluated import Evaluated, known_items, part_pairs
+from recbole_llm.runs.metrics import Catalogue, recompute
+
+_GROUPS = ("cold_users", "cold_items", "cold_items_only")
+
+
+def compare_cold(
+    record: RunRecord,
+    evaluated: Evaluated,
+    catalogue: Catalogue,
+    tolerance: float,
+    unchecked: list[str],
+) -> Iterator[tuple[str, bool]]:
+    """Compare the recorded metrics of cold users and items with the lists.
+
+    ``cold_items_only`` ranks cold items among themselves, which the lists of all items do not
+    show: its sizes alone are compared.
+
+    Args:
+        record: record of the run.
+        evaluated: a part and its lists.
+        catalogue: items of the dataset.
+        tolerance: largest difference of a metric that counts as none.
+        unchecked: list of what cannot be compared, which is added to.
+
+    Yields:
+        A text for each group, and whether the record has it so.
+    """
+    part = evaluated.part
+    if part not in record.metrics_cold:
+        unchecked.append(f"{part} metrics of cold users and items, which the record lacks")
+        return
+    recorded = record.metrics_cold[part]
+    for name in sorted(recorded.keys() - set(_GROUPS)):
+        yield f"{part} {name}: not a group of cold users or items  DIFFERS", False
+    groups = _cold_pairs(evaluated)
+    for name in _GROUPS:
+        pairs = groups[name.removesuffix("_only")]
+        expected: dict[str, float] = {}
+        if pairs:
+            counts = {"n_interactions": len(pairs), "n_users": len({user for _, user, _ in pairs})}
+            metrics = None if name == "cold_items_only" else _metrics(
+                record, evaluated, pairs, catalogue
+            )
+            if metrics is None:
+                unchecked.append(f"{part} metrics of {name}, which the lists do not show")
+            expected = {**counts, **(metrics or {})}
+        if expected or name in recorded:
+            yield _compared(f"{part} {name}", recorded.get(name, {}), expected, tolerance)
+
+
+def _compared(
+    name: str, recorded: Mapping[str, float], expected: Mapping[str, float], tolerance: float
+) -> tuple[str, bool]:
+    differing = [
+        key
+        for key, value in expected.items()
+        if not math.isclose(recorded.get(key, math.inf), value, rel_tol=0, abs_tol=tolerance)
+    ]
+    if not expected:
+        return f"{name}: the data has no such group  DIFFERS", False
+    if differing:
+        first = differing[0]
+        text = f"{name} {first}: recorded {recorded.get(first)}, here {expected[first]:.6f}"
+        return f"{text}; {len(differing)} values of the group  DIFFER", False
+    return f"{name}: {len(expected)} values as recorded", True
+
+
+def _cold_pairs(evaluated: Evaluated) -> dict[str, list[tuple[int, str, str]]]:
+    """Return the rows of a part with a cold user, and with a cold item: (row, user, item)."""
+    trained = known_items(evaluated.history[:1])
+    warm = set().union(*trained.values())
+    users, items = part_pairs(evaluated.dataset)
+    rows = list(zip(range(len(users)), users, items, strict=True))
+    return {
+        "cold_users": [row for row in rows if row[1] not in trained],
+        "cold_items": [row for row in rows if row[2] not in warm],
+    }
+
+
+def _metrics(
+    record: RunRecord,
+    evaluated: Evaluated,
+    pairs: list[tuple[int, str, str]],
+    catalogue: Catalogue,
+) -> dict[str, float] | None:
+    """Return the metrics of some rows, or None where the lists would be others for them alone."""
+    if evaluated.is_sequential:
+        lists = [evaluated.lists[row] for row, _, _ in pairs]
+        positives = [{item} for _, _, item in pairs]
+    else:
+        items_of: dict[str, set[str]] = {}
+        for _, user, item in pairs:
+            items_of.setdefault(user, set()).add(item)
+        chosen = [ranking for ranking in evaluated.rankings if ranking.user in items_of]
+        lists = [ranking.items for ranking in chosen]
+        positives = [items_of[ranking.user] for ranking in chosen]
+        if record.config.get("mask_history", True):
+            known = known_items(evaluated.history)
+            for ranking, held in zip(chosen, positives, strict=True):
+                # a known item that the part holds as well is hidden where it is not measured
+                if (set(ranking.items) & known.get(ranking.user, set())) - held:
+                    return None
+    found = {
+        name: recompute(name, lists, positives, catalogue)
+        for name in record.metrics[evaluated.part]
+    }
+    return {name: value for name, value in found.items() if value is not None}
