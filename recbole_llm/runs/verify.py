@@ -1,7 +1,7 @@
 """Recompute a run's metrics from its saved lists and the data, by other code than made them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,8 +76,9 @@ def verify_run(
             f"{path}: run {record.id} is {record.status}; only a finished run can be verified."
         )
     findings = Findings([], [])
-    files = _list_files(record, path, findings)
+    measured = _measured_parts(record, path)
     split = load_split(data_config(record, data_path))
+    files = _list_files(record, path, measured, findings)
     _compare_settings(record, findings)
     _compare_parts(record, split, findings)
     if not _compare_data(record, split, findings):
@@ -108,24 +109,35 @@ def _outcome(record: RunRecord, findings: Findings) -> Verification:
     return Verification(agrees, "\n".join(lines))
 
 
-def _list_files(record: RunRecord, path: Path, findings: Findings) -> dict[str, Path]:
-    """Return the file of the lists of each part that the record has metrics of.
-
-    A published record may come with the lists of one part alone.
+def _measured_parts(record: RunRecord, path: Path) -> list[str]:
+    """Return the parts that the record has metrics of.
 
     Raises:
-        FileNotFoundError: some lists are missing.
         ValueError: the record has no metrics, or the run kept no lists.
     """
     measured = [part for part in PARTS if record.metrics.get(part)]
     if not measured:
         raise ValueError(f"{path}: run {record.id} has no metrics to verify.")
-    files = {part: rankings_path(path, part) for part in measured}
-    present = {part: file for part, file in files.items() if file.is_file()}
-    if not present and not any(name.startswith("topk_") for name in record.files):
+    promised = any(name.startswith("topk_") for name in record.files)
+    if not promised and not any(rankings_path(path, part).is_file() for part in measured):
         raise ValueError(
             f"run {record.id} kept no lists to verify. Run it again with --save_topk=50."
         )
+    return measured
+
+
+def _list_files(
+    record: RunRecord, path: Path, measured: Sequence[str], findings: Findings
+) -> dict[str, Path]:
+    """Return the file of the lists of each part, by part.
+
+    A published record may come with the lists of one part alone.
+
+    Raises:
+        FileNotFoundError: some lists are missing.
+    """
+    files = {part: rankings_path(path, part) for part in measured}
+    present = {part: file for part, file in files.items() if file.is_file()}
     missing = [part for part in measured if part not in present]
     if missing and (not present or path.name == "record.json"):
         raise FileNotFoundError(
