@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import recbole_llm
+from recbole_llm.files import sha256_of
 from recbole_llm.record import RunRecord
 from recbole_llm.runs.summary import run_summary
 from recbole_llm.trainer.checkpoint import load_checkpoint
@@ -256,13 +257,14 @@ def test_record_and_summary_name_a_profile_set_and_whether_it_leaks(
         "modalities": {"genre": {"multi_hot": "class"}},
         "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]},
     }
-    (folder / "report.json").write_text(json.dumps({"leaky": leaky, "split": "another"}))
+    content = {"leaky": leaky, "files": {path.name: sha256_of(path) for path in folder.iterdir()}}
+    (folder / "report.json").write_text(json.dumps(content | {"split": "another"}))
     with pytest.raises(ValueError, match="written for another split"):
         train("MLLMRec", **settings)
     split = train("FREEDOM", **{k: v for k, v in settings.items() if k != "user_profile"}).data[
         "split"
     ]
-    (folder / "report.json").write_text(json.dumps({"leaky": leaky, "split": split}))
+    (folder / "report.json").write_text(json.dumps(content | {"split": split}))
     record = train("MLLMRec", **settings)
     (found,) = record.data["user_profiles"].values()
     assert found["leaky"] is leaky and len(found["sha256"]) == 64

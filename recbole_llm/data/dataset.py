@@ -16,6 +16,7 @@ from recbole_llm.data.atomic import check_inter_files, inter_files
 from recbole_llm.data.items import Items
 from recbole_llm.data.modality import fill_missing, load_modality, modality_files, scale
 from recbole_llm.data.profile import UserProfiles, load_profiles
+from recbole_llm.splitting.consistency import check_protocol
 from recbole_llm.splitting.frozen import FrozenSplit, read_frozen
 from recbole_llm.splitting.samples import cut_samples
 
@@ -152,7 +153,8 @@ class MultimodalDataset(Dataset):
         """Return the positions of each part's rows among the interactions, (n,) each.
 
         Raises:
-            ValueError: rows of the split are not among the interactions.
+            ValueError: rows of the split are not among the interactions, or they are not divided
+                as the split's protocol divides them.
         """
         position = np.full(self.n_source_rows, -1)
         position[self.source_rows] = np.arange(len(self.source_rows))
@@ -163,6 +165,14 @@ class MultimodalDataset(Dataset):
                 f"split {frozen.name!r} of dataset {self.dataset_name!r} has {n_gone} rows that "
                 f"are filtered out now. Were the .user or .item files changed since?"
             )
+        user, item = (np.asarray(self.inter_feat[f]) for f in (self.uid_field, self.iid_field))
+        times = self.inter_feat[self.time_field] if self.time_field in self.inter_feat else None
+        try:
+            check_protocol(
+                frozen.manifest, parts, user, item, None if times is None else np.asarray(times)
+            )
+        except ValueError as error:
+            raise ValueError(f"split {frozen.name!r} in {frozen.folder}: {error}") from error
         return parts
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:

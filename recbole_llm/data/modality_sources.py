@@ -19,6 +19,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import read_header
 from recbole_llm.data.items import Items, item_cells, item_texts, listed_rows, words_of
+from recbole_llm.data.profile import ITEM_FEATURE_FILE, check_unchanged
 from recbole_llm.files import replacing
 
 _ROWS_AT_A_TIME = 4096
@@ -30,6 +31,8 @@ def file_feature(parts: Mapping[str, Any], items: Items) -> Feature:
     """Read the items' rows of a ``.npy`` file; the rest of the file stays on disk."""
     path = items.folder / parts["file"]
     array = _open_npy(path)
+    if path.name == ITEM_FEATURE_FILE:
+        check_unchanged(path)
     row_ids, listed_in = listed_rows(items)
     if len(array) != len(row_ids):
         unit = "line" if listed_in == items.ids_file else "row"

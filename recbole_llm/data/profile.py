@@ -15,6 +15,7 @@ from recbole_llm.files import sha256_of
 REPORT_FILE = "report.json"
 FEATURE_FILE = "user_profile_feat.npy"
 IDS_FILE = "user_profile_ids.txt"
+ITEM_FEATURE_FILE = "item_mm_feat.npy"
 #: Mark in the names of files that were made from held-out interactions.
 MARK = "LEAKY"
 
@@ -50,7 +51,8 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the files do not fit together, or no user is in them.
+        ValueError: the files do not fit together, a feature file was changed since it was written,
+            or no user is in them.
     """
     report = read_report(folder)
     path, ids_path = (
@@ -62,6 +64,8 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
                 f"user_profile: {file} does not exist. The stage `encode` of `recbole_llm reason` "
                 f"writes it."
             )
+    for file in (path, ids_path):
+        check_unchanged(file)
     array = np.load(path, allow_pickle=False)
     tokens = ids_path.read_text(encoding="utf-8").splitlines()
     if array.ndim != 2 or len(array) != len(tokens) or len(set(tokens)) != len(tokens):
@@ -109,6 +113,30 @@ def read_report(folder: Path) -> dict[str, Any]:
         return {"leaky": bool(report["leaky"]), "split": str(report["split"]), **report}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"user_profile: {path} is damaged ({error!r}).") from error
+
+
+def check_unchanged(path: Path) -> None:
+    """Compare a feature file with the checksum in the report of its profile set.
+
+    A file of such a name without a report next to it belongs to no profile set and is taken as it
+    is.
+
+    Args:
+        path: feature file, or list of its ids.
+
+    Raises:
+        ValueError: the report has another checksum for the file, or none.
+    """
+    if not path.with_name(REPORT_FILE).is_file():
+        return
+    files = read_report(path.parent).get("files")
+    recorded = files.get(path.name) if isinstance(files, dict) else None
+    found = sha256_of(path)
+    if recorded != found:
+        raise ValueError(
+            f"{path} is not the file that {REPORT_FILE} next to it names: sha256 {recorded} there, "
+            f"{found} now. Run the stage `encode` of `recbole_llm reason` again."
+        )
 
 
 def check_split(folder: Path, split: str) -> None:

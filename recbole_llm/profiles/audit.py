@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from recbole_llm.data.items import Items
 from recbole_llm.files import sha256_of
 from recbole_llm.profiles import prompts
+from recbole_llm.profiles.answer import trim
 from recbole_llm.profiles.output import Folder, read_lines
 from recbole_llm.profiles.pipeline import full_texts, row_tokens
 from recbole_llm.profiles.store import AnswerStore, request_key
@@ -89,7 +90,8 @@ def audit_profiles(
                     max_words=report["settings"]["max_words"],
                     items=[texts.get(item, "") for item in line["items"]],
                 )
-                _check_prompt(user, line, prompt, store, counts, findings)
+                max_words = report["settings"]["max_words"]
+                _check_prompt(user, line, prompt, max_words, store, counts, findings)
     for user, items in train.items():
         shown = profiles[user]["items"] if user in profiles else []
         if not shown and any(texts.get(item) for item in items):
@@ -129,6 +131,7 @@ def _check_prompt(
     user: str,
     line: Mapping[str, Any],
     prompt: str,
+    max_words: int,
     store: AnswerStore,
     counts: Counter[str],
     findings: _Findings,
@@ -142,8 +145,9 @@ def _check_prompt(
         findings.add("stored prompts that were changed", f"user {user}")
     elif stored.request["prompt"] != prompt:
         findings.add("prompts that are not what their items make", f"user {user}")
-    text = line["text"]
-    if text is not None and not line["trimmed"] and text != stored.answer.text.strip():
+    text, answer = line["text"], stored.answer.text
+    expected = trim(answer, max_words) if line["trimmed"] else answer.strip()
+    if text is not None and text != expected:
         findings.add("profiles that are not the stored answer", f"user {user}")
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.data.profile import FEATURE_FILE, IDS_FILE, MARK, REPORT_FILE, file_name
+from recbole_llm.data.profile import (
+    FEATURE_FILE,
+    IDS_FILE,
+    ITEM_FEATURE_FILE,
+    MARK,
+    REPORT_FILE,
+    file_name,
+)
 from recbole_llm.files import replacing
 
 
@@ -24,7 +31,7 @@ class Folder:
         self.descriptions = path / "item_descriptions.jsonl"
         self.item_texts = path / "item_texts.jsonl"
         self.item_ids = path / "item_mm_ids.txt"
-        self.item_feat = path / "item_mm_feat.npy"
+        self.item_feat = path / ITEM_FEATURE_FILE
         self.profiles = path / file_name("profiles.jsonl", leaky)
         self.user_ids = path / file_name(IDS_FILE, leaky)
         self.user_feat = path / file_name(FEATURE_FILE, leaky)

@@ -21,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_llm.files import replacing_folder, sha256_of
+from recbole_llm.splitting.consistency import check_manifest
 
 PARTS = ("train", "valid", "test")
 MANIFEST, ROWS = "manifest.json", "rows.npy"
+#: Files of a split, all of which its manifest names.
+FILES = (*(f"{part}.inter" for part in PARTS), ROWS)
 
 #: Settings that choose or name rows: a frozen split fixes them, and its runs take them over.
 ROW_SETTINGS = (
@@ -99,10 +102,28 @@ class FrozenSplit(NamedTuple):
                 )
 
     def rows(self) -> list[NDArray[np.int64]]:
-        """Return the source's row numbers of training, validation and test, (n,) each."""
-        rows = np.load(self.folder / ROWS, allow_pickle=False).astype(np.int64)
-        counts = [self.manifest["counts"][part] for part in PARTS]
-        return np.split(rows, np.cumsum(counts)[:-1])
+        """Return the source's row numbers of training, validation and test, (n,) each.
+
+        Raises:
+            ValueError: they are not as many as the manifest says, are not rows of the source, or
+                one is there twice.
+        """
+        path, counts = self.folder / ROWS, self.manifest["counts"]
+        sizes = [counts[part] for part in PARTS]
+        rows = np.load(path, allow_pickle=False)
+        if rows.ndim != 1 or rows.dtype != np.int32 or len(rows) != sum(sizes):
+            raise ValueError(
+                f"split {self.name!r}: {path} holds {rows.dtype} of shape {rows.shape}, and "
+                f"{MANIFEST} counts {sum(sizes)} rows."
+            )
+        if len(rows) and not 0 <= rows.min() <= rows.max() < counts["source"]:
+            raise ValueError(
+                f"split {self.name!r}: {path} names rows that the source of {counts['source']} "
+                f"rows lacks."
+            )
+        if np.bincount(rows).max(initial=0) > 1:
+            raise ValueError(f"split {self.name!r}: {path} names a row of the source twice.")
+        return np.split(rows.astype(np.int64), np.cumsum(sizes)[:-1])
 
 
 def read_frozen(name: str, dataset_folder: Path, dataset: str) -> FrozenSplit:
@@ -115,7 +136,8 @@ def read_frozen(name: str, dataset_folder: Path, dataset: str) -> FrozenSplit:
 
     Raises:
         FileNotFoundError: the split does not exist; lists the existing ones.
-        ValueError: the manifest was changed or belongs to another dataset.
+        ValueError: the manifest was changed, does not name all files of the split, or belongs to
+            another dataset.
     """
     splits = dataset_folder / "splits"
     folder = Path(name) if os.sep in name else splits / name
@@ -130,12 +152,16 @@ def read_frozen(name: str, dataset_folder: Path, dataset: str) -> FrozenSplit:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         recorded, found = manifest["sha256"], _digest(manifest)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         raise ValueError(f"{path} is not the manifest of a split: {error!r}.") from error
     if recorded != found:
         raise ValueError(
             f"{path} was changed since the split was frozen: sha256 {recorded} then, {found} now."
         )
+    try:
+        check_manifest(manifest, FILES)
+    except ValueError as error:
+        raise ValueError(f"{path} is not the manifest of a split: {error}") from error
     if manifest["dataset"] != dataset:
         raise ValueError(f"{path} is a split of {manifest['dataset']!r}, not of {dataset!r}.")
     return FrozenSplit(folder, manifest)
@@ -160,11 +186,10 @@ def write_frozen(
         for part, index in zip(PARTS, rows, strict=True):
             _write_lines(partial / f"{part}.inter", source, start, index)
         np.save(partial / ROWS, np.concatenate(rows).astype(np.int32))
-        files = [*(f"{part}.inter" for part in PARTS), ROWS]
         content = {
             **manifest,
             "source": {"file": source.name, "sha256": sha256_of(source)},
-            "files": {name: sha256_of(partial / name) for name in files},
+            "files": {name: sha256_of(partial / name) for name in FILES},
         }
         content["sha256"] = _digest(content)
         text = json.dumps(content, indent=1) + "\n"

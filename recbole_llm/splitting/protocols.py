@@ -186,6 +186,16 @@ def _temporal(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
 def _by_ratio(order: Index, user: Index) -> list[Index]:
     """Cut each user's rows 8:1:1 in ``order``; as in RecBole, one of two rows is a test row."""
     order, position, size = grouped(order, user)
+    train, valid, _ = ratio_sizes(size)
+    return [
+        order[position < train],
+        order[(position >= train) & (position < train + valid)],
+        order[position >= train + valid],
+    ]
+
+
+def ratio_sizes(size: Index) -> tuple[Index, Index, Index]:
+    """Return how many of ``size`` rows of a user train, validate and test, 8:1:1 as RecBole."""
     share = _RATIO * size
     valid, test = share.astype(np.int64), share.astype(np.int64)
     train = size - valid - test
@@ -193,11 +203,7 @@ def _by_ratio(order: Index, user: Index) -> list[Index]:
         takes = (share < 1) & (train > 1)
         part += takes
         train -= takes
-    return [
-        order[position < train],
-        order[(position >= train) & (position < train + valid)],
-        order[position >= train + valid],
-    ]
+    return train, valid, test
 
 
 def _global_time(data: Interactions) -> tuple[list[Index], dict[str, Any]]:

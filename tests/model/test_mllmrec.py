@@ -20,6 +20,8 @@ from dense import (
 )
 from recbole.data.interaction import Interaction
 
+from recbole_llm.files import sha256_of
+
 SETTINGS = {
     "protocol": "loo",
     "embedding_size": 6,
@@ -129,7 +131,9 @@ def profiles(tmp_path):
         feature = np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float16)
         np.save(folder / f"user_profile_feat{mark}.npy", feature)
         (folder / f"user_profile_ids{mark}.txt").write_text("\n".join(ids) + "\n")
-        (folder / "report.json").write_text(report or json.dumps({"leaky": leaky, "split": "x"}))
+        files = {path.name: sha256_of(path) for path in folder.glob("user_profile_*")}
+        content = json.dumps({"leaky": leaky, "split": "x", "files": files})
+        (folder / "report.json").write_text(report or content)
         return folder, feature
 
     return write
@@ -170,6 +174,23 @@ def test_a_leaky_profile_set_says_so(make, profiles):
 def test_bad_profile_sets(make, profiles, wrong, error, message):
     folder, _ = profiles(**wrong)
     with pytest.raises(error, match=message):
+        make(user_profile=str(folder))
+
+
+@pytest.mark.parametrize("name", ["user_profile_feat.npy", "user_profile_ids.txt"])
+def test_a_changed_file_of_a_profile_set_is_refused(make, profiles, name):
+    folder, feature = profiles()
+    if name.endswith(".npy"):
+        np.save(folder / name, feature + 1)
+    else:
+        (folder / name).write_text("u0\nu1\nu2\nu3\n")
+    with pytest.raises(ValueError, match=rf"profiles/{name} is not the file that report\.json"):
+        make(user_profile=str(folder))
+
+
+def test_a_profile_set_without_checksums_is_refused(make, profiles):
+    folder, _ = profiles(report='{"leaky": false, "split": "x"}')
+    with pytest.raises(ValueError, match="sha256 None there"):
         make(user_profile=str(folder))
 
 

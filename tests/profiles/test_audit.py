@@ -100,6 +100,23 @@ def test_profile_that_was_edited(reason, audit, out, capsys):
     assert "FOUND 1 profiles that are not the stored answer: user u0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("text", ["Likes item 5, held out.", "Likes item 5"])
+def test_profile_that_was_edited_and_marked_as_trimmed(reason, audit, out, capsys, text):
+    """Kind 9: a text with the mark "trimmed" passed, whatever it was."""
+    reason()
+    change(out / "profiles.jsonl", lambda lines: lines[0].update(text=text, trimmed=True))
+    assert audit() == 1
+    assert "FOUND 1 profiles that are not the stored answer: user u0" in capsys.readouterr().out
+
+
+def test_trimmed_profiles_are_clean(reason, audit, server, out):
+    server.answer = "one two three. four five six seven eight nine ten eleven twelve"
+    reason(max_words=6, overlong="trim")
+    lines = [json.loads(line) for line in (out / "profiles.jsonl").read_text().splitlines()]
+    assert all(line["trimmed"] for line in lines)
+    assert audit() == 0
+
+
 def test_item_text_that_is_not_the_data_s(reason, audit, out, capsys):
     reason()
     change(out / "item_texts.jsonl", lambda lines: lines[0].update(text="Item 11, green"))
