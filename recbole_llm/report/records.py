@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from recbole_llm.files import check_name, replacing
 from recbole_llm.record import RunRecord
+from recbole_llm.runs.rankings import publish_rankings
 
 
 class Run(NamedTuple):
@@ -47,7 +48,8 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 def keep_records(used: Iterable[Run], folder: Path) -> list[str]:
     """Copy the records of a report's runs into its folder; no record there is removed or replaced.
 
-    A number of the report can then be traced wherever the folder goes.
+    A number of the report can then be traced wherever the folder goes, and verified: the lists of
+    a run are copied next to its record.
 
     Args:
         used: the runs that the report shows.
@@ -64,6 +66,7 @@ def keep_records(used: Iterable[Run], folder: Path) -> list[str]:
         if not path.exists():
             with replacing(path) as file:
                 file.write(f"{json.dumps(run.record.shared(), indent=1)}\n".encode())
+            publish_rankings(run.path, path, max(run.record.config.get("topk") or [0]))
         elif not _is_same(run.record, path):
             notes.append(
                 f"records/{path.name} was not replaced: it differs from the run of the same id "

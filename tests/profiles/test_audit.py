@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from chat_server import say
 
 from recbole_llm.cli.main import main
 from recbole_llm.profiles.dataset import find_profiles
@@ -110,7 +111,7 @@ def test_profile_that_was_edited_and_marked_as_trimmed(reason, audit, out, capsy
 
 
 def test_trimmed_profiles_are_clean(reason, audit, server, out):
-    server.answer = "one two three. four five six seven eight nine ten eleven twelve"
+    server.usual = lambda prompt: say("One two three. Four five six. Seven eight nine ten")
     reason(max_words=6, overlong="trim")
     lines = [json.loads(line) for line in (out / "profiles.jsonl").read_text().splitlines()]
     assert all(line["trimmed"] for line in lines)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from recbole_llm.cli.main import main
 from recbole_llm.config import Config
 from recbole_llm.data.loading import load_split
+from recbole_llm.files import sha256_of
 from recbole_llm.runs.reload import load_run
 from recbole_llm.runs.verify import verify_run
-from recbole_llm.splitting.frozen import MANIFEST, PARTS, read_frozen
+from recbole_llm.splitting.frozen import MANIFEST, PARTS, _digest, read_frozen
 from recbole_llm.splitting.protocols import PROTOCOLS, split_rows
 from recbole_llm.splitting.samples import cut_samples
 from recbole_llm.trainer.cold import cold_metrics
@@ -397,3 +398,99 @@ def test_files_with_a_separator_of_several_letters_are_read_too(own_ml100k):
     other = load_split(_config("Pop", own_ml100k, field_separator="::"))
     for field in ("user_id", "item_id", "timestamp", "rating"):
         assert (plain.train.inter_feat[field] == other.train.inter_feat[field]).all()
+
+
+# -- edited manifests (kind 9: a manifest certifies itself) ---------------------------------------
+
+
+def _forge(folder: Path, **fields: object) -> None:
+    """Change fields of a manifest, and its digest with them."""
+    path = folder / MANIFEST
+    manifest = json.loads(path.read_text()) | fields
+    manifest["sha256"] = _digest(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def _counts(folder: Path) -> dict:
+    return json.loads((folder / MANIFEST).read_text())["counts"]
+
+
+FORGED = {
+    "no files": (lambda folder: {"files": {}}, "must name the files train.inter, .*names none"),
+    "one file less": (
+        lambda folder: {
+            "files": {
+                name: digest
+                for name, digest in json.loads((folder / MANIFEST).read_text())["files"].items()
+                if name != "rows.npy"
+            }
+        },
+        "must name the files .*rows.npy, and names",
+    ),
+    "files without digest": (
+        lambda folder: {"files": dict.fromkeys((*(f"{p}.inter" for p in PARTS), "rows.npy"))},
+        "no sha256 of train.inter",
+    ),
+    "unknown protocol": (lambda folder: {"protocol": "other"}, "unknown protocol 'other'"),
+    "another protocol": (lambda folder: {"protocol": "loo"}, "not divided by the protocol loo"),
+    "a protocol that draws": (
+        lambda folder: {"protocol": "random811"},
+        "the protocol random811 draws by a seed",
+    ),
+    "cut times": (
+        lambda folder: {"protocol": "global_time"},
+        "not divided by the protocol global_time",
+    ),
+    "cold items": (
+        lambda folder: {"protocol": "cold_items", "seed": 1},
+        "not divided by the protocol cold_items",
+    ),
+    "no facts": (lambda folder: {"facts": None}, "lacks facts"),
+    "counts": (
+        lambda folder: {"counts": _counts(folder) | {"train": 1}},
+        "counts do not add up",
+    ),
+    "counts of users": (
+        lambda folder: {"counts": _counts(folder) | {"parts": {}}},
+        "and its manifest says",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_an_edited_manifest_with_its_digest_is_refused(own_ml100k, case):
+    change, message = FORGED[case]
+    assert _freeze(own_ml100k, "temporal811") == 0
+    folder = own_ml100k / "ml-100k/splits/temporal811"
+    _forge(folder, **change(folder))
+    with pytest.raises(ValueError, match=message):
+        load_split(_config("Pop", own_ml100k, split="temporal811"))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda rows: np.append(rows[:-1], rows[0]), "names a row of the source twice"),
+        (lambda rows: np.append(rows[:-1], np.int32(99_999)), "rows that the source of"),
+        (lambda rows: rows[:-1], "counts 1[0-9]+ rows"),
+        (lambda rows: rows.astype(np.int64), "holds int64"),
+        (lambda rows: rows[::-1], "the train part has .*, and its manifest says"),
+    ],
+)
+def test_edited_rows_with_their_digest_are_refused(own_ml100k, change, message):
+    assert _freeze(own_ml100k, "temporal811") == 0
+    folder = own_ml100k / "ml-100k/splits/temporal811"
+    rows = np.load(folder / "rows.npy")
+    np.save(folder / "rows.npy", change(rows))
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    _forge(folder, files=files | {"rows.npy": sha256_of(folder / "rows.npy")})
+    with pytest.raises(ValueError, match=message):
+        load_split(_config("Pop", own_ml100k, split="temporal811"))
+
+
+def test_times_decide_whether_rows_are_in_the_order_of_a_protocol(own_ml100k):
+    """random811 and temporal811 differ in the order within a user alone."""
+    assert _freeze(own_ml100k, "random811", "--name=forged") == 0
+    _forge(own_ml100k / "ml-100k/splits/forged", protocol="temporal811", seed=None)
+    with pytest.raises(ValueError, match="not divided by the protocol temporal811"):
+        load_split(_config("SASRec", own_ml100k, split="forged"))
