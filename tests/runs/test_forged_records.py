@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from recbole_llm.cli.main import main
 from recbole_llm.config import fingerprint_of
@@ -316,9 +315,6 @@ def test_weights_of_another_run_are_noticed(folder: Path, train: Train) -> None:
     other = RunRecord.load(train("ItemKNN", k=3, save_topk=20).folder)
     shutil.copy(other.files["checkpoint"], RunRecord.load(folder).files["checkpoint"])
     assert not verify_run(folder, from_checkpoint=True).agrees
-    path = Path(RunRecord.load(folder).files["checkpoint"])
-    state = torch.load(path, weights_only=True)
-    assert state  # the file itself is whole
 
 
 # -- published records --------------------------------------------------------------------------
@@ -371,7 +367,7 @@ def test_a_damaged_archive_is_named(published: Path, small_ml100k: Path, how: st
     if how == "flipped":
         content[len(content) // 2 : len(content) // 2 + 4] ^= 255
     path.write_bytes(content[: len(content) - 20 * (how == "cut")].tobytes())
-    with pytest.raises(ValueError, match=r"topk-test\.jsonl\.gz(, line \d+)? is"):
+    with pytest.raises(ValueError, match=r"topk-test\.jsonl\.gz(, line \d+,)? is"):
         verify_run(published, str(small_ml100k))
 
 
