@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from recbole_llm.files import replacing
+from recbole_llm.files import check_name, replacing
 from recbole_llm.record_content import check_content
 from recbole_llm.version import __version__
 
@@ -120,7 +120,7 @@ class RunRecord:
         Raises:
             FileNotFoundError: no record is there.
             ValueError: the file is not a run record, or that of a version with other fields; the
-                text then says which version wrote it.
+                text then says which version wrote it; or its id could lead to another folder.
         """
         path = Path(path)
         path = path / "record.json" if path.is_dir() else path
@@ -138,9 +138,11 @@ class RunRecord:
             # Where it was read, whatever it says: a later save goes nowhere else.
             is_run = path.name == "record.json"
             content["folder"] = str(path.parent if is_run else path.with_suffix(""))
-            return cls(**content)
+            record = cls(**content)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a run record: {error}{version}") from error
+        check_name(f"id in {path}", record.id)  # names folders and files
+        return record
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from recbole_llm.files import check_name
-
 _TEXTS = (
     *("id", "model", "dataset", "protocol", "config_hash", "folder", "status"),
     *("started", "finished", "command", "error"),
@@ -17,14 +15,13 @@ def check_content(content: Mapping[str, Any]) -> None:
     """Check the values of a record's JSON content; a field without a value has its default.
 
     Raises:
-        ValueError: a value is of another kind than the program reads, a metric is no finite
-            number, or the id could lead to another folder.
+        ValueError: a value is of another kind than the program reads, or a metric is no finite
+            number.
     """
     for names, kind, text in ((_TEXTS, str, "a text"), (_OBJECTS, dict, "an object")):
         for name in names:
             if name in content and not isinstance(content[name], kind):
                 raise ValueError(f"{name} must be {text}, found {_shown(content[name])}.")
-    check_name("id", content["id"])
     if type(content["seed"]) is not int:
         raise ValueError(f"seed must be a whole number, found {_shown(content['seed'])}.")
     for name, value in content.get("files", {}).items():
@@ -43,7 +40,11 @@ def check_content(content: Mapping[str, Any]) -> None:
 def _check_numbers(name: str, value: Any, depth: int) -> None:
     """Check that ``depth`` objects inside each other end in finite numbers."""
     if not depth:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
             raise ValueError(f"{name} must be a number, found {_shown(value)}.")
         return
     if not isinstance(value, dict):

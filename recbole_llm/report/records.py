@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from recbole_llm.files import check_name, replacing
+from recbole_llm.files import replacing
 from recbole_llm.record import RunRecord
 from recbole_llm.runs.rankings import publish_rankings
 
@@ -36,7 +36,6 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
         for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
             try:
                 record = RunRecord.load(path)
-                check_name(f"id in {path}", str(record.id))  # names the kept copy
             except ValueError as error:
                 notes.append(f"not read: {error}")
                 continue

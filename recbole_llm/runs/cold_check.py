@@ -45,8 +45,8 @@ def compare_cold(
         expected: dict[str, float] = {}
         if pairs:
             counts = {"n_interactions": len(pairs), "n_users": len({user for _, user, _ in pairs})}
-            metrics = None if name == "cold_items_only" else _metrics(
-                record, evaluated, pairs, catalogue
+            metrics = (
+                None if name == "cold_items_only" else _metrics(record, evaluated, pairs, catalogue)
             )
             if metrics is None:
                 unchecked.append(f"{part} metrics of {name}, which the lists do not show")

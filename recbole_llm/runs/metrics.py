@@ -29,7 +29,9 @@ class Catalogue(NamedTuple):
 
     def tail(self) -> set[str]:
         """Return the items of the long tail."""
-        ratio = self.tail_ratio if (self.tail_ratio or 0) > 0 else _TAIL_RATIO
+        ratio = self.tail_ratio or 0.0
+        if ratio <= 0:
+            ratio = _TAIL_RATIO
         if ratio > 1:
             return {item for item, count in self.popularity.items() if count <= ratio}
         rarest = sorted(self.popularity, key=self.popularity.__getitem__)  # stable: ties by id
@@ -128,7 +130,9 @@ def recompute(
     shortened = [items[:k] for items in lists]
     if metric in USER_METRICS:
         function = USER_METRICS[metric]
-        return float(np.mean([function(*pair, k) for pair in zip(shortened, positives, strict=True)]))
+        return float(
+            np.mean([function(*pair, k) for pair in zip(shortened, positives, strict=True)])
+        )
     if metric in LIST_METRICS and all(len(items) == k for items in shortened):
         return LIST_METRICS[metric](shortened, catalogue)
     return None

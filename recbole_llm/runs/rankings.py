@@ -127,7 +127,7 @@ def read_rankings(path: Path) -> Iterator[UserRanking]:
         raise FileNotFoundError(f"{path} is missing: the run's lists were moved or deleted.")
     with path.open("rb") as raw:
         stream = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-        lines = enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1)  # type: ignore[arg-type]
+        lines = enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1)
         while True:
             try:
                 number, line = next(lines, (0, ""))

@@ -100,10 +100,10 @@ def _is_divided_by_user(
     train, valid, test = (np.bincount(user[part], minlength=n_users) for part in parts)
     size = train + valid + test
     if protocol == "loo":
-        expected = (size - (size > 2) - (size > 1), size > 2, size > 1)
+        expected = np.stack([size - (size > 2) - (size > 1), size > 2, size > 1])
     else:
-        expected = ratio_sizes(size)
-    if any((found != number).any() for found, number in zip((train, valid, test), expected)):
+        expected = np.stack(ratio_sizes(size))
+    if (np.stack([train, valid, test]) != expected).any():
         return False
     if time is None or protocol == "random811":
         return True

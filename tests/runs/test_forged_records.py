@@ -57,12 +57,18 @@ def rounded(content: Content, digits: int) -> None:
             metrics[name] = 1.0 if digits < 0 else 0.49
 
 
+def add_to(metrics: dict[str, float], name: str, number: float) -> None:
+    metrics[name] += number
+
+
 #: Edits that the record itself, or the data, give away.
 EDITS: dict[str, tuple[Callable[[Content], object], str]] = {
     "no decimals": (lambda c: rounded(c, 0), "test recall@20: recorded 0.490000"),
     "negative decimals": (lambda c: rounded(c, -3), "test recall@20: recorded 1.000000"),
     "the sixth digit": (
-        lambda c: c["metrics"]["test"].update({"recall@10": c["metrics"]["test"]["recall@10"] + 2e-6}),
+        lambda c: c["metrics"]["test"].update(
+            {"recall@10": c["metrics"]["test"]["recall@10"] + 2e-6}
+        ),
         "test recall@10: recorded",
     ),
     "no test part": (lambda c: c["metrics"].pop("test"), "test: the record has no metrics"),
@@ -139,7 +145,7 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
     "files as numbers": (lambda c: c["files"].update(log=3), "files.log must be a path"),
     "origin without kind": (lambda c: c.update(origin={"sweep": "s"}), "origin lacks kind"),
     "origin as a number": (lambda c: c.update(origin=5), "origin must be an object, found 5"),
-    "a path as id": (lambda c: c.update(id="../../x"), "id: the name '../../x' must be"),
+    "a path as id": (lambda c: c.update(id="../../x"), "record.json: the name '../../x' must be"),
     "seed as text": (lambda c: c.update(seed="1"), "seed must be a whole number, found '1'"),
     "versions as a list": (
         lambda c: c["environment"].update(versions=[]),
@@ -189,7 +195,10 @@ LISTS: dict[str, tuple[Callable[[Path, Content], object], str]] = {
         lambda folder, row: row["items"].__setitem__(0, "no-item"),
         "ranks item 'no-item', which the dataset lacks",
     ),
-    "padding": (lambda folder, row: row["items"].__setitem__(0, "[PAD]"), "which the dataset lacks"),
+    "padding": (
+        lambda folder, row: row["items"].__setitem__(0, "[PAD]"),
+        "which the dataset lacks",
+    ),
     "a training item": (
         lambda folder, row: row["items"].__setitem__(0, known_item(folder, row["user"])),
         "which the user has in an earlier part: mask_history hides it",
