@@ -65,7 +65,8 @@ def keep_records(used: Iterable[Run], folder: Path) -> list[str]:
         if not path.exists():
             with replacing(path) as file:
                 file.write(f"{json.dumps(run.record.shared(), indent=1)}\n".encode())
-            publish_rankings(run.path, path, max(run.record.config.get("topk") or [0]))
+            if topk := run.record.config.get("topk"):
+                publish_rankings(run.path, path, max(topk))
         elif not _is_same(run.record, path):
             notes.append(
                 f"records/{path.name} was not replaced: it differs from the run of the same id "

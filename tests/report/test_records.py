@@ -9,6 +9,7 @@ import pytest
 from run_records import add
 
 from recbole_llm.report.write import write_report
+from recbole_llm.runs.rankings import read_rankings
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -75,6 +76,21 @@ def test_a_file_that_has_nothing_to_say_is_removed_with_a_word(
     shutil.rmtree("runs")
     write_report(spec())
     assert not significance.exists() and f"{significance} of an earlier report" in caplog.text
+
+
+def test_lists_are_kept_next_to_the_records(spec: Any) -> None:
+    """Kind 9: no number of a committed report could be verified, for it had no lists."""
+    for row in ("Ours", "BPR"):
+        model = {"Ours": "SRGFormer"}.get(row, row)
+        config = {"seed": 1, "model": model, "topk": [10, 20]}
+        add(row, 1, [0.2, 0.2], hits=[[0, 30]] * 9, config=config)
+    write_report(spec())
+    significance = Path("reports/t/significance.csv").read_bytes()
+    lists = sorted(Path("reports/t/records").glob("*.topk-test.jsonl.gz"))
+    assert len(lists) == 2 and [next(read_rankings(path)).hits for path in lists] == [[0], [0]]
+    shutil.rmtree("runs")
+    write_report(spec())
+    assert Path("reports/t/significance.csv").read_bytes() == significance
 
 
 @pytest.mark.parametrize("name", ["../../../outside", "a/b", "..", ""])
