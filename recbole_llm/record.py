@@ -136,8 +136,9 @@ class RunRecord:
             check_content(content)
             content["stages"] = [Stage(**stage) for stage in content["stages"]]
             # Where it was read, whatever it says: a later save goes nowhere else.
-            is_run = path.name == "record.json"
-            content["folder"] = str(path.parent if is_run else path.with_suffix(""))
+            found = path.parent if path.name == "record.json" else path.with_suffix("")
+            if Path(content["folder"]).resolve() != found.resolve():
+                content["folder"] = str(found)
             record = cls(**content)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a run record: {error}{version}") from error
