@@ -15,6 +15,7 @@ from recbole.utils import ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
 from recbole_llm.registry import StageSpec, get_hooks, get_model_class, suggest
+from recbole_llm.secrets import mask_values
 from recbole_llm.settings.checks import (
     check_columns,
     check_kind,
@@ -284,8 +285,9 @@ class Config(RecBoleConfig):
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the resolved settings as plain JSON values."""
-        return {key: plain(value) for key, value in sorted(self.final_config_dict.items())}
+        """Return the resolved settings as plain JSON values, without the secrets in them."""
+        settings = {key: plain(value) for key, value in sorted(self.final_config_dict.items())}
+        return mask_values(settings)
 
 
 def stage_config(config: Config, name: str, spec: StageSpec) -> Config:

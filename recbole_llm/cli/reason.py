@@ -1,12 +1,12 @@
 """``recbole_llm reason``: describes images and writes preference profiles (MLLMRec)."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.options import add_options, build_settings
 from recbole_llm.cli.settings import parse_data_settings
 
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
     settings = build_settings(arguments, ReasonSettings)
     given = parse_data_settings(rest, "--model_name")
-    logging.basicConfig(level=logging.WARNING)
+    log_warnings()
     from recbole_llm.profiles.write import write_profiles
 
     written = write_profiles(arguments.dataset, settings, given, on_start=_print_folder)
