@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Run the stages and print their counts."""
+    """Run the stages and print their counts; exit status 1 if no profile was made."""
     from recbole_llm.profiles.settings import ReasonSettings
 
     settings = build_settings(arguments, ReasonSettings)
@@ -39,7 +39,25 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
     written = write_profiles(arguments.dataset, settings, given, on_start=_print_folder)
     print(_summary(written.report, written.folder))
-    return 0
+    nothing = _stage_without_answers(written.report, settings.stages)
+    if nothing is None:
+        return 0
+    print(
+        f"no answer was accepted: 0 of {nothing}. The reasons are in {written.folder}; the same "
+        f"command asks again.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _stage_without_answers(report: Mapping[str, Any], stages: Sequence[str]) -> str | None:
+    """Return ``6 profiles`` if that was the last thing asked for, and not one was made."""
+    asked = [stage for stage in ("images", "profiles") if stage in stages]
+    counts = report["stages"].get(asked[-1], {}) if asked else {}
+    done, total = (("described", "images"), ("profiled", "users"))[asked[-1:] == ["profiles"]]
+    if counts.get(total) and not counts[done]:
+        return f"{counts[total]:,} {asked[-1]}"
+    return None
 
 
 def _print_folder(folder: Path) -> None:
