@@ -104,7 +104,7 @@ class Reasoner:
         self.report.setdefault("stages", {})
 
     def run(self) -> dict[str, Any]:
-        """Run the requested stages, up to one that makes no profile; write and return the report."""
+        """Run the stages, up to one that makes no profile; write and return the report."""
         with AnswerStore(Path(self.config["cache_dir"]) / FILE_NAME) as store:
             for stage in self.settings.stages:
                 {
