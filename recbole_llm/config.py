@@ -14,6 +14,7 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
+from recbole_llm.files import check_writable
 from recbole_llm.registry import StageSpec, get_hooks, get_model_class, suggest
 from recbole_llm.secrets import mask_values
 from recbole_llm.settings.checks import (
@@ -117,11 +118,14 @@ class Config(RecBoleConfig):
         hooks.check_settings(self)
 
     def check_available(self) -> None:
-        """Look up what the model reads besides the data set, such as a language model's files.
+        """Look up what the model reads besides the data set, and where the results go.
 
         Raises:
-            ValueError, OSError, ImportError: something is missing; the text says what to do.
+            ValueError, OSError, ImportError: something is missing, such as a language model's
+                files, or cannot be written; the text says what to do.
         """
+        for key in ("runs_dir", "checkpoint_dir", "cache_dir"):
+            check_writable(Path(self[key]), key)
         get_hooks(self.model_class).check_available(self)
 
     def compatibility_settings(self) -> None:
