@@ -25,13 +25,22 @@ _FORM = re.compile(r"(?<![\w-])(?:sk-[\w-]{16,}|hf_\w{16,}|gsk_\w{16,}|AIza[\w-]
 # Names of a mapping whose value is a secret whatever it looks like.
 _SECRET_NAME = re.compile(r"(?i)(?:.*[_-])?(?:password|passwd|passphrase|secret|api[_-]?key|token)")
 
-_SHORTEST = 6  # a shorter value of a variable, such as "none", occurs in innocent words too
+_SHORTEST = 8  # shorter values, such as "none" or "ollama", are no keys and occur in other words
 _variables = {"OPENAI_API_KEY", "HF_TOKEN"}
 
 
 def remember_variable(name: str) -> None:
     """Mask the value of this environment variable from now on, as that of OPENAI_API_KEY is."""
     _variables.add(name)
+
+
+def mask_known(text: str) -> str:
+    """Replace the keys that environment variables hold by ``***``, and nothing that looks alike."""
+    for name in _variables:
+        value = os.environ.get(name, "").strip()
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, MASK)
+    return text
 
 
 def mask_url(text: str) -> str:
@@ -52,11 +61,7 @@ def mask_secrets(text: str) -> str:
     tokens, keys of a well-known form, and the values of OPENAI_API_KEY, HF_TOKEN and the variables
     that ``remember_variable`` was told. A masked text stays what it is if it is masked again.
     """
-    for name in _variables:
-        value = os.environ.get(name, "").strip()
-        if len(value) >= _SHORTEST:
-            text = text.replace(value, MASK)
-    text = mask_url(text)
+    text = mask_url(mask_known(text))
     for pattern in (_ASSIGNED, _BEARER, _AUTHORIZATION):
         text = pattern.sub(rf"\1{MASK}", text)
     return _FORM.sub(MASK, text)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from recbole_llm.net.http import UnreachableError, may_pass, retry_after, slow_error
 from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, TransientError, call_with_retries
 from recbole_llm.profiles.answer import Answer, NoAnswer, Request
-from recbole_llm.secrets import MASK, mask_secrets, mask_url, remember_variable
+from recbole_llm.secrets import mask_known, mask_secrets, mask_url, remember_variable
 
 # More tokens than any request has; SQLite's integers end at 2**63.
 _MOST_TOKENS = 2**53
@@ -205,8 +205,7 @@ class OpenAIBackend:
         except (ValueError, RecursionError) as error:
             raise _MalformedError(_short(error)) from error
         answer = _read_answer(completion)
-        key = self._client.api_key
-        return answer._replace(text=answer.text.replace(key, MASK)) if key != _NO_KEY else answer
+        return answer._replace(text=mask_known(answer.text))
 
 
 class _MalformedError(Exception):

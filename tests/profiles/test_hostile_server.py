@@ -118,6 +118,12 @@ def test_kind10_a_key_in_an_accepted_answer(
     assert reason() == 0 and not files_with(CANARY, work)
 
 
+def test_a_stand_in_for_a_key_changes_no_answer(reason, server: Server, work: Path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "green")
+    server.usual = lambda prompt: say("Likes green things.")
+    assert reason() == 0 and "***" not in (work / "out" / "profiles.jsonl").read_text()
+
+
 def test_kind10_password_in_the_address(
     reason, server: Server, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
