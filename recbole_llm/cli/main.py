@@ -1,8 +1,8 @@
 """Console scripts: ``run_recbole``, ``recbole_llm``, ``run_sweep``; all exit statuses are here.
 
 0    done
-1    done, and the answer is no: a run that does not verify, profiles that are not clean or not made, a
-sweep in which a row has not all of its final runs
+1    done, and the answer is no: a run that does not verify, profiles that are not clean, no
+profile made, a sweep in which a row has not all of its final runs
 2    a user's error, told in one line; with RECBOLE_LLM_TRACEBACK=1 after its traceback
 130  interrupted by Ctrl-C
 """
