@@ -14,7 +14,9 @@ from recbole.config import Config as RecBoleConfig
 from recbole.utils import ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
+from recbole_llm.files import check_writable
 from recbole_llm.registry import StageSpec, get_hooks, get_model_class, suggest
+from recbole_llm.secrets import mask_values
 from recbole_llm.settings.checks import (
     check_columns,
     check_kind,
@@ -116,11 +118,14 @@ class Config(RecBoleConfig):
         hooks.check_settings(self)
 
     def check_available(self) -> None:
-        """Look up what the model reads besides the data set, such as a language model's files.
+        """Look up what the model reads besides the data set, and where the results go.
 
         Raises:
-            ValueError, OSError, ImportError: something is missing; the text says what to do.
+            ValueError, OSError, ImportError: something is missing, such as a language model's
+                files, or cannot be written; the text says what to do.
         """
+        for key in ("runs_dir", "checkpoint_dir", "cache_dir"):
+            check_writable(Path(self[key]), key)
         get_hooks(self.model_class).check_available(self)
 
     def compatibility_settings(self) -> None:
@@ -283,8 +288,9 @@ class Config(RecBoleConfig):
         return fingerprint_of(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the resolved settings as plain JSON values."""
-        return {key: plain(value) for key, value in sorted(self.final_config_dict.items())}
+        """Return the resolved settings as plain JSON values, without the secrets in them."""
+        settings = {key: plain(value) for key, value in sorted(self.final_config_dict.items())}
+        return mask_values(settings)
 
 
 def fingerprint_of(settings: Mapping[str, Any]) -> str:

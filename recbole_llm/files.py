@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -92,6 +93,27 @@ def recover_folder(folder: Path) -> None:
 
 def _aside(folder: Path, suffix: str) -> Path:
     return folder.with_name(f".{folder.name}.{suffix}")
+
+
+def check_writable(folder: Path, setting: str) -> None:
+    """Try whether files can be made in a folder, which need not exist; nothing is left behind.
+
+    Args:
+        folder: folder that is to be written later.
+        setting: name of the setting that it comes from, for the error.
+
+    Raises:
+        OSError: the folder, or the nearest one above it, cannot be written or is a file.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            return
+    except OSError as error:
+        raise OSError(
+            f"{setting}={str(folder)!r} cannot be written: {nearest}: {error.strerror}. Name "
+            f"another folder by --{setting}."
+        ) from error
 
 
 def write_ids(path: Path, tokens: Iterable[str]) -> None:

@@ -19,12 +19,15 @@ from recbole_llm.data.profile import check_split
 from recbole_llm.model.base import hooks_of
 from recbole_llm.record import RunRecord, find_unfinished, new_record
 from recbole_llm.runs.rankings import rankings_path, write_rankings
-from recbole_llm.secrets import mask_url
+from recbole_llm.secrets import mask_secrets
 from recbole_llm.trainer.cold import cold_metrics
 from recbole_llm.trainer.fit import evaluated_parts, fit
 from recbole_llm.trainer.harness import HarnessMixin, OnValidation
 from recbole_llm.trainer.run_log import logging_to
 from recbole_llm.trainer.staged import run_stages
+
+#: Programs whose command line a run's record keeps.
+CONSOLE_SCRIPTS = ("run_recbole", "recbole_llm", "run_sweep")
 
 
 class RunStopped(Exception):  # noqa: N818 - not an error: the caller has seen enough
@@ -75,8 +78,7 @@ def run(
     config = Config(model, dataset, config_files, overrides, command_line)
     config.check_available()
     unfinished = find_unfinished(config) if config["resume"] else None
-    command = mask_url(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-    record = unfinished or new_record(config, command)
+    record = unfinished or new_record(config, _command())
     record.status, record.error, record.origin = "running", "", dict(hooks.origin)
     log_file = Path("log") / config["model"] / f"{record.id}.log"
     record.files["log"] = str(log_file)
@@ -98,6 +100,16 @@ def run(
         record.status = "finished"
         record.finish()
     return record
+
+
+def _command() -> str:
+    """Return the command line of this process; of a script that calls ``run`` its name alone.
+
+    The settings are in the record anyway, and a script's own options are not the record's matter.
+    """
+    program, *words = sys.argv
+    name = Path(program).name
+    return shlex.join([name, *map(mask_secrets, words)] if name in CONSOLE_SCRIPTS else [name])
 
 
 def _status_of(error: BaseException) -> tuple[str, str]:

@@ -18,6 +18,7 @@ import torch
 
 from recbole_llm.files import check_name, replacing
 from recbole_llm.record_content import check_content
+from recbole_llm.secrets import mask_secrets, mask_values
 from recbole_llm.version import __version__
 
 # Settings that are places on the machine of the run, and mean nothing elsewhere.
@@ -92,11 +93,14 @@ class RunRecord:
     metrics_cold: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)
 
     def save(self) -> Path:
-        """Write ``record.json`` into the run's folder, atomically, and return its path."""
+        """Write ``record.json`` into the run's folder, atomically, and return its path.
+
+        Passwords, keys and tokens in it are masked.
+        """
         path = Path(self.folder) / "record.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
-            file.write(json.dumps(dataclasses.asdict(self), indent=1).encode())
+            file.write(json.dumps(mask_values(dataclasses.asdict(self)), indent=1).encode())
         return path
 
     def shared(self) -> dict[str, Any]:
@@ -128,7 +132,7 @@ class RunRecord:
             raise FileNotFoundError(f"no run record at {path}. Runs are listed in runs/.")
         version = ""
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = mask_values(json.loads(path.read_text(encoding="utf-8")))
             version = _written_by(content)
             _check_fields(cls, content)
             for stage in content["stages"]:
@@ -210,7 +214,7 @@ def new_record(config: Any, command: str) -> RunRecord:
         config_hash=config_hash,
         folder=str(Path(config["runs_dir"]) / run_id),
         started=now.isoformat(timespec="seconds"),
-        command=command,
+        command=mask_secrets(command),
         environment=_environment(config),
     )
 

@@ -1,16 +1,96 @@
-"""Passwords in addresses, masked before a text is printed, logged or stored."""
+"""Passwords, keys and tokens, masked before a text is printed, logged or stored."""
 
+import logging
+import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
-_PASSWORD = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s'\"]*@")
-_QUERY = re.compile(r"(?i)([?&](?:password|passwd|pwd|token|secret|api_?key|key)=)[^\s&#'\"]*")
+MASK = "***"
+
+# user:password@ of an address: up to the last @ of the word, as a password may hold @, / and :.
+_PASSWORD = re.compile(r"(://[^\s/:@'\"]*):\S*@")
+# A name alone before a web server is a token as often as a name.
+_WEB_USER = re.compile(r"(?i)(\bhttps?://)[^\s/:@'\"?#]+@")
+_NAME = r"[\w.-]*(?:key|token|secret|passwd|password|pwd|auth|sig|signature|credential)[\w.-]*"
+_QUERY = re.compile(rf"(?i)([?&;]{_NAME}=)[^\s&#'\"]*")
+_ASSIGNED = re.compile(
+    r"(?i)((?:password|passwd|passphrase|secret|api[_-]?key|(?:access|auth|hf|bearer)[_-]?token)"
+    r"['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s'\",;&#)}\]]+)"
+)
+_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
+_AUTHORIZATION = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:basic\s+)?)[\w.~+/=-]{6,}")
+# Keys by the form that their makers gave them: OpenAI and relatives, Hugging Face, Groq, Google.
+_FORM = re.compile(r"(?<![\w-])(?:sk-[\w-]{16,}|hf_\w{16,}|gsk_\w{16,}|AIza[\w-]{24,})")
+# Names of a mapping whose value is a secret whatever it looks like.
+_SECRET_NAME = re.compile(r"(?i)(?:.*[_-])?(?:password|passwd|passphrase|secret|api[_-]?key|token)")
+
+_SHORTEST = 8  # shorter values, such as "none" or "ollama", are no keys and occur in other words
+_variables = {"OPENAI_API_KEY", "HF_TOKEN"}
+
+
+def remember_variable(name: str) -> None:
+    """Mask the value of this environment variable from now on, as that of OPENAI_API_KEY is."""
+    _variables.add(name)
+
+
+def mask_known(text: str) -> str:
+    """Replace the keys that environment variables hold by ``***``, and nothing that looks alike."""
+    for name in _variables:
+        value = os.environ.get(name, "").strip()
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, MASK)
+    return text
 
 
 def mask_url(text: str) -> str:
-    """Replace the passwords of all addresses in a text by ``***``.
+    """Replace passwords and secret query values of all addresses in a text by ``***``.
 
     ``postgresql://ann:pass@host/db?password=pass`` becomes
-    ``postgresql://ann:***@host/db?password=***``. A password that holds ``@``, ``/`` or ``:`` is
-    masked as well, so that what follows ``user:`` is hidden up to the last ``@`` of the word.
+    ``postgresql://ann:***@host/db?password=***``. A name without a password is hidden where it
+    stands before a web server, to which a token is often given so.
     """
-    return _QUERY.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+    text = _PASSWORD.sub(rf"\1:{MASK}@", text)
+    return _QUERY.sub(rf"\1{MASK}", _WEB_USER.sub(rf"\1{MASK}@", text))
+
+
+def mask_secrets(text: str) -> str:
+    """Replace everything in a text that is, or looks like, a secret by ``***``.
+
+    These are passwords and query values of addresses, ``password=...`` and its relatives, bearer
+    tokens, keys of a well-known form, and the values of OPENAI_API_KEY, HF_TOKEN and the variables
+    that ``remember_variable`` was told. A masked text stays what it is if it is masked again.
+    """
+    text = mask_url(mask_known(text))
+    for pattern in (_ASSIGNED, _BEARER, _AUTHORIZATION):
+        text = pattern.sub(rf"\1{MASK}", text)
+    return _FORM.sub(MASK, text)
+
+
+def mask_values(value: Any) -> Any:
+    """Mask all texts inside a JSON value, and each text whose key names a secret."""
+    if isinstance(value, str):
+        return mask_secrets(value)
+    if isinstance(value, Mapping):
+        return {
+            key: MASK
+            if isinstance(inner, str) and inner and _SECRET_NAME.fullmatch(str(key))
+            else mask_values(inner)
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [mask_values(inner) for inner in value]
+    return value
+
+
+class SecretsFilter(logging.Filter):
+    """Masks the secrets in a handler's messages and tracebacks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replace the message by its masked text; every record passes."""
+        record.msg, record.args = mask_secrets(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = mask_secrets(record.exc_text)
+        return True

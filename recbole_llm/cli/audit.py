@@ -1,10 +1,10 @@
 """``recbole_llm audit``: proves that profiles were written from training interactions only."""
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.settings import parse_data_settings
 
 HELP = "prove that profiles were written from training interactions only"
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Audit a folder of profiles; exit status 1 if they are not clean."""
     given = parse_data_settings(rest, "--model_name of `recbole_llm reason`")
-    logging.basicConfig(level=logging.WARNING)
+    log_warnings()
     from recbole_llm.profiles.audit import audit_profiles
     from recbole_llm.profiles.dataset import find_profiles, load_profile_data
 

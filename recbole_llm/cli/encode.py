@@ -1,12 +1,12 @@
 """``recbole_llm encode``: makes feature files of the items' text or images."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.options import add_options, build_settings
 from recbole_llm.cli.settings import parse_data_settings
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Encode a dataset's items and print the counts."""
-    logging.basicConfig(level=logging.WARNING)
+    log_warnings()
     from recbole_llm.features.settings import EncodeSettings
 
     settings = build_settings(arguments, EncodeSettings)

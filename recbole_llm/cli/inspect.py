@@ -1,10 +1,10 @@
 """``recbole_llm inspect``: statistics of a dataset, and what in it could flatter a model."""
 
 import argparse
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.settings import parse_settings
 
 HELP = "statistics of a dataset, and what in it could flatter a model"
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Inspect a dataset; exit status 0 if it can be read, whatever is found."""
-    logging.basicConfig(level=logging.WARNING)
+    log_warnings()
     from recbole_llm.inspection.view import load_view
     from recbole_llm.inspection.write import inspect_dataset
 

@@ -1,8 +1,8 @@
 """Console scripts: ``run_recbole``, ``recbole_llm``, ``run_sweep``; all exit statuses are here.
 
 0    done
-1    done, and the answer is no: a run that does not verify, profiles that are not clean, a
-sweep in which a row has not all of its final runs
+1    done, and the answer is no: a run that does not verify, profiles that are not clean, no
+profile made, a sweep in which a row has not all of its final runs
 2    a user's error, told in one line; with RECBOLE_LLM_TRACEBACK=1 after its traceback
 130  interrupted by Ctrl-C
 """
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from recbole_llm.registry import suggest
+from recbole_llm.secrets import mask_secrets
 
 #: The commands in the order of the overview; each is the module of its name in this folder.
 COMMANDS = (
@@ -82,8 +83,9 @@ def _run_command(name: str, words: list[str]) -> int:
     # NotImplementedError is RecBole's answer to a setting that it does not know.
     except (ValueError, OSError, ImportError, NotImplementedError) as error:
         if os.environ.get("RECBOLE_LLM_TRACEBACK"):
-            traceback.print_exc()
-        print(f"error: {str(error) or type(error).__name__}", file=sys.stderr)
+            print(mask_secrets(traceback.format_exc()), file=sys.stderr)
+        text = str(error) or type(error).__name__
+        print(f"error: {mask_secrets(text)}", file=sys.stderr)
         return 2
 
 

@@ -1,12 +1,12 @@
 """``recbole_llm reason``: describes images and writes preference profiles (MLLMRec)."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.options import add_options, build_settings
 from recbole_llm.cli.settings import parse_data_settings
 
@@ -29,17 +29,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Run the stages and print their counts."""
+    """Run the stages and print their counts; exit status 1 if no profile was made."""
     from recbole_llm.profiles.settings import ReasonSettings
 
     settings = build_settings(arguments, ReasonSettings)
     given = parse_data_settings(rest, "--model_name")
-    logging.basicConfig(level=logging.WARNING)
+    log_warnings()
     from recbole_llm.profiles.write import write_profiles
 
     written = write_profiles(arguments.dataset, settings, given, on_start=_print_folder)
     print(_summary(written.report, written.folder))
-    return 0
+    nothing = _stage_without_answers(written.report, settings.stages)
+    if nothing is None:
+        return 0
+    print(
+        f"no answer was accepted: 0 of {nothing}. The reasons are in {written.folder}; the same "
+        f"command asks again.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _stage_without_answers(report: Mapping[str, Any], stages: Sequence[str]) -> str | None:
+    """Return ``6 profiles`` if that was the last thing asked for, and not one was made."""
+    asked = [stage for stage in ("images", "profiles") if stage in stages]
+    counts = report["stages"].get(asked[-1], {}) if asked else {}
+    done, total = (("described", "images"), ("profiled", "users"))[asked[-1:] == ["profiles"]]
+    if counts.get(total) and not counts[done]:
+        return f"{counts[total]:,} {asked[-1]}"
+    return None
 
 
 def _print_folder(folder: Path) -> None:

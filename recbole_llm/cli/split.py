@@ -1,10 +1,10 @@
 """``recbole_llm split``: freezes a split into files with hashes, that runs and tables name."""
 
 import argparse
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.settings import parse_settings
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Freeze a split and print its sizes."""
-    logging.basicConfig(level=logging.WARNING)
+    log_warnings()
     from recbole_llm.data.freeze import data_config, freeze_split
 
     config = data_config(arguments.dataset, arguments.protocol, parse_settings(rest))

@@ -1,9 +1,9 @@
 """``recbole_llm verify``: recomputes a run's metrics from its saved lists and the data."""
 
 import argparse
-import logging
 from collections.abc import Sequence
 
+from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.settings import refuse_settings
 
 HELP = "recompute a run's metrics from its saved lists and the data"
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     """Verify a run; exit status 1 if a metric or the data differs."""
     refuse_settings(rest)
-    logging.basicConfig(level=logging.WARNING)
+    log_warnings()
     from recbole_llm.runs.verify import verify_run
 
     report = verify_run(arguments.run, arguments.data_path, arguments.from_checkpoint)

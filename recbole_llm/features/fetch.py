@@ -42,6 +42,7 @@ class Transport(NamedTuple):
         backoff_s: first wait between tries in seconds, doubled each time, with jitter.
         concurrency: requests at a time.
         max_bytes: largest size of an image.
+        allow_private_hosts: whether hosts of this machine and its network may be asked.
     """
 
     timeout_s: float = 30.0
@@ -49,6 +50,7 @@ class Transport(NamedTuple):
     backoff_s: float = 1.0
     concurrency: int = 16
     max_bytes: int = 20 * 2**20
+    allow_private_hosts: bool = False
 
 
 class _NotAskedError(NetworkError):
@@ -132,7 +134,8 @@ class ImageCache:
             todo.put(url)
 
         def work() -> None:
-            with open_session() as session, suppress(queue.Empty):
+            session = open_session(self.transport.allow_private_hosts)
+            with session, suppress(queue.Empty):
                 while not self._stop.is_set():
                     url = todo.get_nowait()
                     try:

@@ -16,6 +16,7 @@ from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.features.fetch import ImageCache
 from recbole_llm.features.settings import EncodeSettings
 from recbole_llm.files import sha256_of
+from recbole_llm.net.http import PRIVATE
 
 
 class Inputs(NamedTuple):
@@ -100,9 +101,10 @@ def url_inputs(items: Items, settings: EncodeSettings, show_progress: bool) -> I
     failures = cache.fetch(list(rows), settings.retry_failed, show_progress)
     if len(failures) == len(rows):
         reasons = ", ".join(sorted(set(failures.values()))[:5])
+        hint = " --allow_private_hosts allows private addresses." if PRIVATE in reasons else ""
         raise ValueError(
             f"none of the {len(rows)} images of {column!r} could be fetched ({reasons}). Is the "
-            f"network up, and are the URLs right (the first: {next(iter(rows))})?"
+            f"network up, and are the URLs right (the first: {next(iter(rows))})?{hint}"
         )
     failed = {row: failures[url] for row, url in enumerate(urls) if url in failures}
     paths = [cache.path(url) if url and url not in failures else None for url in urls]

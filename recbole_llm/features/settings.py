@@ -13,8 +13,9 @@ TEXT_ENCODER = "all-minilm-l6-v2"
 
 _FETCH = Transport()
 _TEXT_ONLY = ("columns",)
-_URLS_ONLY = ("concurrency", "timeout_s", "request_retries", "backoff_s", "max_megabytes")
-_IMAGE_ONLY = ("pooling", "image_folder", "url_column", "retry_failed", *_URLS_ONLY)
+_LIMITS = ("concurrency", "timeout_s", "request_retries", "backoff_s", "max_megabytes")
+_URLS_ONLY = ("retry_failed", "allow_private_hosts", *_LIMITS)
+_IMAGE_ONLY = ("pooling", "image_folder", "url_column", *_URLS_ONLY)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,11 @@ class EncodeSettings:
     retry_failed: bool = option(
         False, "fetch again the images that failed for good (404, ...)", group="image URLs"
     )
+    allow_private_hosts: bool = option(
+        False,
+        "ask hosts of this machine and its network too; else an image there counts as missing",
+        group="image URLs",
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -106,7 +112,7 @@ class EncodeSettings:
             )
         if self.image_folder and self.url_column:
             raise ValueError("--image_folder and --url_column both say where images are. Give one.")
-        for name in ("retry_failed", *_URLS_ONLY):
+        for name in _URLS_ONLY:
             if self._is_given(name) and not self.url_column:
                 raise ValueError(f"--{name} goes with --url_column only.")
         if self.output and not self.output.endswith(".npy"):
@@ -122,6 +128,7 @@ class EncodeSettings:
             "backoff_s": self.backoff_s,
             "concurrency": self.concurrency,
             "max_bytes": size,
+            "allow_private_hosts": self.allow_private_hosts,
         }
         return _FETCH._replace(**{k: v for k, v in given.items() if v is not None})
 

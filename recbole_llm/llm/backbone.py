@@ -197,15 +197,26 @@ def _options_4bit(dtype: torch.dtype | str) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
-def _read(
+def read_config(
     folder: str,
     revision: str | None,
     num_layers: int | None,
-    options: dict[str, Any],
     path: str,
     encoder_decoder: bool = False,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+) -> PreTrainedConfig:
+    """Read a model's config, cut to its first layers.
+
+    Args:
+        folder: folder in Hugging Face format, or an id of the hub.
+        revision: branch, tag or commit of a Hugging Face id.
+        num_layers: number of first layers to keep (of encoder and decoder each); None keeps all.
+        path: ``llm_path`` of the model, for the error.
+        encoder_decoder: whether encoder-decoders of the T5 family are accepted as well as decoders.
+
+    Raises:
+        ValueError: the model is not a decoder, or has fewer layers.
+    """
+    from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     config = AutoConfig.from_pretrained(folder, revision=revision)
@@ -230,6 +241,20 @@ def _read(
         config.num_hidden_layers = num_layers
         if is_t5:
             config.num_decoder_layers = num_layers
+    return config
+
+
+def _read(
+    folder: str,
+    revision: str | None,
+    num_layers: int | None,
+    options: dict[str, Any],
+    path: str,
+    encoder_decoder: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    from transformers import AutoModel, AutoTokenizer
+
+    config = read_config(folder, revision, num_layers, path, encoder_decoder)
     with quiet():  # the layers left out would be reported as unexpected weights
         model, info = AutoModel.from_pretrained(
             folder, revision=revision, config=config, output_loading_info=True, **options

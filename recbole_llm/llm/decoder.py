@@ -84,13 +84,27 @@ def _check_cache(model: nn.Module, inputs_embeds: Tensor, cache: DynamicCache) -
             "(model.gradient_checkpointing_disable()) and use "
             "load_backbone(..., gradient_checkpointing=True) instead."
         )
+    check_window(model, cache.get_seq_length() + n_tokens)
+
+
+def sliding_window(model: nn.Module) -> int | None:
+    """Return how many positions the layers with the shortest sight attend to; None for all."""
     config: Any = model.config
     layer_types = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
     slides = layer_types is None or "sliding_attention" in layer_types
-    length = cache.get_seq_length() + n_tokens
-    if window is not None and slides and length > window:
+    return getattr(config, "sliding_window", None) if slides else None
+
+
+def check_window(model: nn.Module, length: int) -> None:
+    """Check that a layer sees the whole prefix from the last of so many positions.
+
+    Raises:
+        ValueError: the model's sliding window is shorter.
+    """
+    window = sliding_window(model)
+    if window is not None and length > window:
         raise ValueError(
             f"prefix and input have {length} positions, but this model attends to the last "
-            f"{window} only and would lose sight of the prefix. Shorten the history or the prompt."
+            f"{window} only and would lose sight of the prefix. Shorten the history "
+            f"(MAX_ITEM_LIST_LENGTH) or the prompt."
         )

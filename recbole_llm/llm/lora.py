@@ -40,7 +40,8 @@ def add_lora(
         The model in PEFT's wrapper; the adapters' weights are the only ones that are trained.
 
     Raises:
-        ValueError: r < 1, dropout is not in [0, 1), or a target is not a linear layer of the model.
+        ValueError: r < 1, dropout is not in [0, 1), a target is not a linear layer of the model, or
+            PEFT does not support the model.
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -66,7 +67,13 @@ def add_lora(
     )
     with warnings.catch_warnings():  # PEFT asks transformers for a flag under its old name
         warnings.simplefilter("ignore", FutureWarning)
-        adapted = get_peft_model(model, config)
+        try:
+            adapted = get_peft_model(model, config)
+        except ValueError as error:  # such as layers of experts, which PEFT knows by other names
+            raise ValueError(
+                f"PEFT cannot put adapters on {', '.join(target_modules)} of this "
+                f"{type(model).__name__}: {error}"
+            ) from error
     assert isinstance(adapted, PeftModel)  # not the mixed-adapter kind, which is not asked for
     return adapted
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.llm.backbone import Backbone, load_backbone
+from recbole_llm.llm.decoder import decoder_layers
 from recbole_llm.llm.lora import add_lora
-from recbole_llm.llm.model_files import check_model
+from recbole_llm.llm.skeleton import Skeleton, build_skeleton
 from recbole_llm.settings.group import ListOf, Optional, Settings
 from recbole_llm.settings.run import OVERALL, RECBOLE, TRAINING
 from recbole_llm.settings.values import Bool, Choice, Float, Int, Text
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch import nn
 
 #: Settings of ``load_llm``, and the training settings that models on a language model set.
 LLM_SETTINGS = (
@@ -49,23 +51,50 @@ class FrozenTrunkRecommender(GeneralRecommender):
         backbone_source: ``Backbone.source`` as JSON text; saved next to the state, and compared
             when it is loaded.
         saved_buffers: prefixes of the names of buffers that belong to the state as well.
+        takes_encoder_decoder: whether an encoder-decoder of the T5 family may take a decoder's
+            place.
     """
 
     backbone_source: str
     saved_buffers: tuple[str, ...] = ()
+    takes_encoder_decoder: ClassVar[bool] = False
 
     @classmethod
     def check_available(cls, config: Config) -> None:
-        """Look up the language model's files before anything is trained.
+        """Look up the language model's files and layers before anything is trained.
 
         Raises:
-            ValueError, OSError, ImportError: as ``check_model``.
+            ValueError, OSError, ImportError: as ``build_skeleton`` and ``check_layers``.
         """
-        check_model(config["llm_path"], config["llm_revision"])
+        path = config["llm_path"]
+        skeleton = build_skeleton(
+            path,
+            revision=config["llm_revision"],
+            num_layers=config["llm_num_layers"],
+            encoder_decoder=cls.takes_encoder_decoder,
+            cache_dir=config["cache_dir"],
+        )
+        try:
+            cls.check_layers(config, skeleton)
+        except ValueError as error:
+            kind = skeleton.model.config.model_type
+            raise ValueError(
+                f"llm_path={path!r}, a {kind!r} model, does not do for {cls.__name__} with these "
+                f"settings: {error}"
+            ) from error
 
-    def load_llm(
-        self, config: Config, *, encoder_decoder: bool = False
-    ) -> tuple[PeftModel, Backbone]:
+    @classmethod
+    def check_layers(cls, config: Config, skeleton: Skeleton) -> None:
+        """Compare the language model's layers with the settings; LoRA is put on the skeleton.
+
+        Raises:
+            ValueError: a layer that the settings need is missing.
+        """
+        if config["gradient_checkpointing"] and not skeleton.model.config.is_encoder_decoder:
+            decoder_layers(skeleton.model)
+        _adapted(config, skeleton.model)
+
+    def load_llm(self, config: Config) -> tuple[PeftModel, Backbone]:
         """Load the language model with LoRA weights on it, and keep its source for checkpoints.
 
         Config keys: ``llm_path`` ``llm_revision`` ``llm_num_layers`` ``llm_dtype`` ``llm_4bit``
@@ -74,7 +103,6 @@ class FrozenTrunkRecommender(GeneralRecommender):
 
         Args:
             config: settings of the model.
-            encoder_decoder: whether an encoder-decoder of the T5 family may take a decoder's place.
 
         Returns:
             The model with LoRA weights, and the backbone, with its tokenizer and shape.
@@ -89,19 +117,12 @@ class FrozenTrunkRecommender(GeneralRecommender):
             dtype=config["llm_dtype"],
             load_in_4bit=config["llm_4bit"],
             gradient_checkpointing=config["gradient_checkpointing"],
-            encoder_decoder=encoder_decoder,
+            encoder_decoder=self.takes_encoder_decoder,
             cache_dir=config["cache_dir"],
         )
         self.backbone_source = json.dumps(backbone.source, sort_keys=True)
         self.other_parameter_name = ["backbone_source"]
-        llm = add_lora(
-            backbone.model,
-            r=config["lora_r"],
-            alpha=config["lora_alpha"],
-            dropout=config["lora_dropout"],
-            target_modules=config["lora_targets"],
-        )
-        return llm, backbone
+        return _adapted(config, backbone.model), backbone
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the trained weights and ``saved_buffers``."""
@@ -140,6 +161,17 @@ class FrozenTrunkRecommender(GeneralRecommender):
                 f"the checkpoint was trained on {para['backbone_source']}, but the language model "
                 f"loaded is {self.backbone_source}."
             )
+
+
+def _adapted(config: Config, model: nn.Module) -> PeftModel:
+    """Put LoRA weights on a trunk as the settings have them."""
+    return add_lora(
+        model,
+        r=config["lora_r"],
+        alpha=config["lora_alpha"],
+        dropout=config["lora_dropout"],
+        target_modules=config["lora_targets"],
+    )
 
 
 def unit_variance(table: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from recbole_llm.files import replacing
 from recbole_llm.net.http import get, is_html, open_session, status_error
 from recbole_llm.net.retry import PermanentError, TransientError, call_with_retries
+from recbole_llm.secrets import mask_url
 
 BACKOFF_S = 1.0  # before the second attempt; doubled each time
 _BLOCK = 1 << 20  # bytes
@@ -59,7 +60,7 @@ def download(url: str, path: Path, retries: int, report: Callable[[str], object]
         call_with_retries(attempt, retries, BACKOFF_S, wait)
     except TransientError as error:
         raise OSError(f"{error} ({retries + 1} attempts in a row)") from error
-    _write_state(_origin_file(path), {"url": url, "size": _size(part)})
+    _write_state(_origin_file(path), {"url": mask_url(url), "size": _size(part)})
     os.replace(part, path)
     _state_file(part).unlink(missing_ok=True)
 
@@ -81,7 +82,7 @@ def _fetch_rest(session: requests.Session, url: str, part: Path, suffix: str) ->
         PermanentError: the address answers with an error, or with an HTML page.
     """
     state = _read_state(_state_file(part))
-    have = _size(part) if state.get("url") == url else 0
+    have = _size(part) if state.get("url") == mask_url(url) else 0
     if have and have == state.get("size"):
         return
     headers = {"Accept-Encoding": "identity"}  # bytes as they are published
@@ -125,7 +126,8 @@ def _receive(
         start = have
     if not start:
         part.unlink(missing_ok=True)  # before the state says that it is of this version
-    _write_state(_state_file(part), {"url": url, "size": total, "version": version})
+    content = {"url": mask_url(url), "size": total, "version": version}
+    _write_state(_state_file(part), content)
     with part.open("ab" if start else "wb") as file:
         received = start + _copy(response, file, total, start, part.name.removesuffix(".part"))
     if total is not None and received != total:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 import requests
 import urllib3
 
+from recbole_llm.net.public import NotPublicError, PublicAdapter
 from recbole_llm.net.retry import NetworkError, PermanentError, TransientError
 from recbole_llm.version import __version__
 
@@ -15,14 +16,30 @@ _MAX_REDIRECTS = 5
 # Time-out, conflict, too early, too many requests: the same request may succeed later.
 _PASSING = (408, 409, 425, 429)
 
+#: Reason of a ``PrivateHostError``.
+PRIVATE = "private address"
+
 
 class UnreachableError(TransientError):
     """No connection to the server."""
 
 
-def open_session() -> requests.Session:
-    """Return a session that names this package to servers and follows few redirects."""
+class PrivateHostError(NetworkError):
+    """A host of this machine or its network, which the session does not allow."""
+
+
+def open_session(allow_private_hosts: bool = True) -> requests.Session:
+    """Return a session that names this package to servers and follows few redirects.
+
+    Args:
+        allow_private_hosts: whether hosts of this machine and its network may be asked. False for
+            addresses that a dataset holds: whoever wrote them must not reach what only this
+            machine can.
+    """
     session = requests.Session()
+    if not allow_private_hosts:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, PublicAdapter())
     session.headers["User-Agent"] = f"recbole-llm/{__version__}"
     session.max_redirects = _MAX_REDIRECTS
     return session
@@ -50,6 +67,7 @@ def get(
         TransientError: the server is slow or dropped the connection, reading the body included;
             UnreachableError where there was no connection.
         PermanentError: the address is invalid, or redirects lead round in circles.
+        PrivateHostError: the address, or a redirect, leads to a host that is not allowed.
     """
     try:
         with session.get(url, stream=True, timeout=timeout_s, headers=headers) as response:
@@ -61,6 +79,8 @@ def get(
     except urllib3.exceptions.HTTPError as error:
         message = f"the connection broke: {_cause(error)}"
         raise TransientError(message, "connection dropped midway") from error
+    except NotPublicError as error:
+        raise PrivateHostError(f"{PRIVATE} {error}", PRIVATE) from error
     except requests.TooManyRedirects as error:
         raise PermanentError("too many redirects") from error
     except (requests.RequestException, UnicodeError) as error:

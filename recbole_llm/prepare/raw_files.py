@@ -9,6 +9,7 @@ from filelock import FileLock
 from recbole_llm.files import sha256_of
 from recbole_llm.net.download import download, downloaded_from
 from recbole_llm.net.http import is_html
+from recbole_llm.secrets import mask_url
 
 _MAGIC = {".gz": b"\x1f\x8b", ".zip": b"PK", ".npy": b"\x93NUMPY"}
 
@@ -106,7 +107,7 @@ def _fetch(
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # another process may need the same file
         if not path.exists():
-            report(f"fetching {url}")
+            report(f"fetching {mask_url(url)}")
             download(url, path, retries, report)
 
 

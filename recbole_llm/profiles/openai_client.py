@@ -18,6 +18,11 @@ from typing import Any, NamedTuple
 from recbole_llm.net.http import UnreachableError, may_pass, retry_after, slow_error
 from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, TransientError, call_with_retries
 from recbole_llm.profiles.answer import Answer, NoAnswer, Request
+from recbole_llm.secrets import mask_known, mask_secrets, mask_url, remember_variable
+
+# More tokens than any request has; SQLite's integers end at 2**63.
+_MOST_TOKENS = 2**53
+_NO_KEY = "none"  # openai insists on a key; local servers ignore it
 
 
 class Transport(NamedTuple):
@@ -42,7 +47,7 @@ class OpenAIBackend:
 
     Raises:
         ImportError: the package openai is not installed.
-        ValueError: the variable that was named is not set.
+        ValueError: the variable that was named is not set, or holds what cannot be a key.
     """
 
     def __init__(
@@ -60,14 +65,12 @@ class OpenAIBackend:
             raise ImportError(
                 "--backend=openai needs the package openai. Run: pip install 'openai>=2'"
             ) from error
-        key = os.environ.get(api_key_env or "OPENAI_API_KEY")
-        if api_key_env and not key:
-            raise ValueError(f"--api_key_env={api_key_env}: this variable is not set or empty.")
-        self.model, self.base_url, self.revision = model, base_url, revision
+        key = _read_key(api_key_env)
+        self.model, self.base_url, self.revision = model, mask_url(base_url), revision
         self.transport = transport or Transport()
         self._client = openai.OpenAI(
             base_url=base_url,
-            api_key=key or "none",
+            api_key=key,
             max_retries=0,
             timeout=self.transport.timeout_s,
         )
@@ -172,7 +175,8 @@ class OpenAIBackend:
         except openai.APITimeoutError as error:
             raise slow_error(self.transport.timeout_s) from error
         except openai.APIConnectionError as error:
-            raise UnreachableError(f"connection failed: {error.__cause__ or error}") from error
+            cause = error.__cause__ or error
+            raise UnreachableError(f"connection failed: {_short(cause)}") from error
         except _MalformedError as error:
             raise TransientError(f"malformed response: {error}") from error
 
@@ -197,23 +201,72 @@ class OpenAIBackend:
                 max_tokens=decoding.max_new_tokens,
                 **options,
             )
-        except ValueError as error:  # a body that is not JSON; openai's own errors are no such
-            raise _MalformedError(str(error)) from error
-        try:
-            choice, usage = completion.choices[0], completion.usage
-            return Answer(
-                str(choice.message.content or ""),
-                choice.finish_reason == "length",
-                int(getattr(usage, "prompt_tokens", 0) or 0),
-                int(getattr(usage, "completion_tokens", 0) or 0),
-            )
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise _MalformedError(f"no choices in {str(completion)[:100]!r}") from error
+        # A body that is no JSON, or nested without end; openai's own errors are neither.
+        except (ValueError, RecursionError) as error:
+            raise _MalformedError(_short(error)) from error
+        answer = _read_answer(completion)
+        return answer._replace(text=mask_known(answer.text))
 
 
 class _MalformedError(Exception):
     """A response that is not what the protocol says."""
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _read_key(variable: str | None) -> str:
+    """Return the key in an environment variable, or ``_NO_KEY``.
+
+    Raises:
+        ValueError: the variable that was named is not set, or its value cannot be a key, such as
+            a text of two lines. The value itself is not in the text.
+    """
+    name = variable or "OPENAI_API_KEY"
+    remember_variable(name)
+    key = os.environ.get(name, "").strip()  # a key read from a file ends with the file's last line
+    if variable and not key:
+        raise ValueError(f"--api_key_env={variable}: this variable is not set or empty.")
+    if not (key.isascii() and key.isprintable() and " " not in key):
+        raise ValueError(
+            f"the environment variable {name} does not hold a key: there is a blank, a line break "
+            f"or a letter beyond ASCII inside it."
+        )
+    return key or _NO_KEY
+
+
+def _read_answer(completion: Any) -> Answer:
+    """Return the answer in a completion, whose fields openai does not check.
+
+    Raises:
+        _MalformedError: it has no choices, or a field is not of its type.
+    """
+    try:
+        choice, usage = completion.choices[0], completion.usage
+        content, is_cut = choice.message.content, choice.finish_reason == "length"
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise _MalformedError("no choices in it") from error
+    if not isinstance(content, (str, type(None))):
+        raise _MalformedError(f"content is a {type(content).__name__} and not a text")
+    text = content or ""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise _MalformedError("content holds half a character (a lone surrogate)")
+    counts = (_count(usage, name) for name in ("prompt_tokens", "completion_tokens"))
+    return Answer(text, is_cut, *counts)
+
+
+def _count(usage: Any, name: str) -> int:
+    """Return a number of tokens; 0 where the server does not count them."""
+    count = getattr(usage, name, None)
+    if count is None:
+        return 0
+    if not isinstance(count, int) or not 0 <= count < _MOST_TOKENS:
+        raise _MalformedError(f"{name} is not a number of tokens")
+    return count
+
+
+def _short(error: BaseException) -> str:
+    """Return an error's text as part of a line: short, without secrets and lone surrogates."""
+    try:
+        text = str(error)
+    except RecursionError:  # of a body that is nested without end
+        text = type(error).__name__
+    text = text[:10_000].encode("utf-8", "replace").decode()
+    return mask_secrets(" ".join(text.split()))[:200]

@@ -19,6 +19,7 @@ from recbole_llm.data.profile import (
     file_name,
 )
 from recbole_llm.files import replacing
+from recbole_llm.secrets import mask_values
 
 
 class Folder:
@@ -74,9 +75,10 @@ class Folder:
             raise ValueError(f"{self.report} is damaged: {error}") from error
 
     def write_report(self, report: Mapping[str, Any]) -> None:
-        """Write ``report.json`` in one piece."""
+        """Write ``report.json`` in one piece, without passwords and keys."""
+        content = mask_values(report)
         with replacing(self.report) as file:
-            file.write((json.dumps(report, indent=1, ensure_ascii=False) + "\n").encode())
+            file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
     def feature_files(self) -> list[Path]:
         """Return the files that the stage ``encode`` writes."""

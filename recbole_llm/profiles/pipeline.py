@@ -104,7 +104,7 @@ class Reasoner:
         self.report.setdefault("stages", {})
 
     def run(self) -> dict[str, Any]:
-        """Run the requested stages; write and return the report."""
+        """Run the stages, up to one that makes no profile; write and return the report."""
         with AnswerStore(Path(self.config["cache_dir"]) / FILE_NAME) as store:
             for stage in self.settings.stages:
                 {
@@ -113,6 +113,8 @@ class Reasoner:
                     "encode": self.encode,
                 }[stage](store)
                 self.folder.write_report(self.report)
+                if stage == "profiles" and not self.report["stages"][stage]["profiled"]:
+                    break  # there is nothing to encode
         return self.report
 
     def describe_images(self, store: AnswerStore) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from recbole_llm.options import check_options, option
 from recbole_llm.profiles.answer import Decoding
 from recbole_llm.profiles.openai_client import Transport
+from recbole_llm.secrets import mask_secrets
 
 STAGES = ("images", "profiles", "encode")
 BACKENDS = ("transformers", "openai")
@@ -140,6 +142,8 @@ class ReasonSettings:
                 "--backend=openai needs --model_name, the model's name on the server, for example "
                 "--model_name=gemma3:27b."
             )
+        if self.backend == "openai":
+            _check_address(self.base_url)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -171,3 +175,22 @@ class ReasonSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
         return dict(self.__dict__)
+
+
+def _check_address(url: str) -> None:
+    """Refuse what cannot be a server's address.
+
+    Raises:
+        ValueError: it has another scheme than http and https, no host, a wrong port, or blanks or
+            line breaks inside.
+    """
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_address = is_address and parts.port != 0  # raises for a port that is no number
+    except ValueError:
+        is_address = False
+    if not is_address or not url.isprintable() or " " in url:
+        raise ValueError(
+            f"--base_url must be an address such as {OLLAMA}, got {mask_secrets(url)!r}."
+        )

@@ -10,6 +10,7 @@ from recbole.utils import early_stopping
 from torch import nn
 
 from recbole_llm.config import Config
+from recbole_llm.trainer.divergence import check_finite, warn_of_growth
 from recbole_llm.trainer.evaluation import EvaluationMixin
 
 #: A function that gets the epoch, counted from 0, and its ``valid_metric``.
@@ -17,13 +18,20 @@ OnValidation = Callable[[int, float], None]
 
 
 class HarnessMixin(EvaluationMixin):
-    """The training loop over epochs, for any of RecBole's trainers; its state and its ranking."""
+    """The training loop over epochs, for any of RecBole's trainers; its state and its ranking.
+
+    Attributes:
+        first_loss: loss of the first batch; None where RecBole's loop does not say it.
+    """
+
+    first_loss: float | None
 
     def __init__(self, config: Config, model: nn.Module) -> None:
         super().__init__(config, model)
         self.epochs_log = []
         self.best_epoch = None
         self.ranking = None
+        self.first_loss = None
         self.use_folder(Path(config["checkpoint_dir"]))
 
     def fit(
@@ -83,6 +91,8 @@ class HarnessMixin(EvaluationMixin):
         entry: dict[str, Any] = {"epoch": epoch, "loss": loss, "train_s": time.monotonic() - begin}
         self.train_loss_dict[epoch] = loss
         self.epochs_log.append(entry)
+        check_finite(loss, epoch)
+        warn_of_growth([each["loss"] for each in self.epochs_log], self.first_loss)
         if verbose:
             self.logger.info(self._generate_train_loss_output(epoch, 0, entry["train_s"], losses))
         self._add_train_loss_to_tensorboard(epoch, losses)

@@ -69,17 +69,17 @@ def rank_batch(
         items (B, k), their scores (B, k), hits (B, k) bool, positives of each row (B,).
 
     Raises:
-        ValueError: a score is NaN, which a top-k would rank first.
+        ValueError: a score is NaN or infinite, which a top-k would rank first.
     """
     n_rows, n_items = scores.shape
     scores[:, 0] = -torch.inf
     if hidden is not None:
         scores[hidden] = -torch.inf
     top, items = torch.topk(scores, min(k + 1, n_items), dim=-1)  # one more, to see a tie
-    if torch.isnan(top[:, 0]).any():  # topk puts NaN above every number
+    if not (top[:, 0] < torch.inf).all():  # topk puts NaN above every number
         raise ValueError(
-            "the model's scores hold NaN: training has diverged. Lower --learning_rate, or set "
-            "--clip_grad_norm=\"{'max_norm': 1.0}\"."
+            "the model's scores hold NaN or infinity: training has diverged. Lower "
+            "--learning_rate, or set --clip_grad_norm=\"{'max_norm': 1.0}\"."
         )
     if k < n_items:
         is_cut = (top[:, k] == top[:, k - 1]) & torch.isfinite(top[:, k])

@@ -8,6 +8,8 @@ from pathlib import Path
 import colorlog
 from recbole.utils.logger import RemoveColorFilter
 
+from recbole_llm.secrets import SecretsFilter
+
 
 @contextmanager
 def logging_to(path: Path, level_name: str) -> Iterator[logging.Logger]:
@@ -31,6 +33,7 @@ def logging_to(path: Path, level_name: str) -> Iterator[logging.Logger]:
     before = root.level
     root.setLevel(level)
     for handler in (to_file, console):
+        handler.addFilter(SecretsFilter())
         root.addHandler(handler)
     try:
         yield root

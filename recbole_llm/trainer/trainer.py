@@ -1,6 +1,5 @@
 """The trainer of a model: our gradient steps, or RecBole's special ones in our harness."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 
 from recbole_llm.config import Config
 from recbole_llm.model.base import hooks_of
+from recbole_llm.trainer.divergence import check_finite
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.schedule import learning_rate_factor
 
@@ -39,14 +39,18 @@ class HarnessTrainer(HarnessMixin):
         loss_func: Callable[..., Any] | None = None,
         show_progress: bool = False,
     ) -> float:
-        """Train one epoch and return the mean loss of its batches."""
+        """Train one epoch and return the mean loss of its batches.
+
+        Raises:
+            ValueError: the loss is NaN or infinite.
+        """
         hooks = hooks_of(self.model)
         self.model.train()
         hooks.begin_epoch()
         loss_func = loss_func or self.model.calculate_loss
         accumulate = self.config["gradient_accumulation_steps"]
         n_batches = len(train_data)
-        total = torch.zeros((), device=self.device)
+        total, first = torch.zeros((), device=self.device), None
         bar = tqdm(train_data, desc=f"Train {epoch_idx:>5}", ncols=100, disable=not show_progress)
         self.optimizer.zero_grad()
         for index, interaction in enumerate(bar):
@@ -57,6 +61,7 @@ class HarnessTrainer(HarnessMixin):
                 loss = loss_func(interaction.to(self.device))
             # RecBole's models return a scalar, a tensor of one element, or a tuple of terms.
             loss = sum(term.sum() for term in (loss if isinstance(loss, tuple) else (loss,)))
+            first = loss.detach() if first is None else first
             (loss / n_group).backward()
             hooks.after_backward()
             total += loss.detach()
@@ -64,11 +69,9 @@ class HarnessTrainer(HarnessMixin):
                 self._step()
                 hooks.after_step()
         mean = total.item() / max(n_batches, 1)
-        if math.isnan(mean):
-            raise ValueError(
-                f"the training loss of epoch {epoch_idx} is NaN. Lower --learning_rate, or set "
-                f"--clip_grad_norm=\"{{'max_norm': 1.0}}\"."
-            )
+        check_finite(mean, epoch_idx)
+        if self.first_loss is None and first is not None:
+            self.first_loss = first.item()
         return mean
 
     def _step(self) -> None:

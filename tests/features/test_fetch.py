@@ -9,8 +9,10 @@ from image_server import drip, drop_midway, hang_up, say, status
 from shop import ITEMS, png
 
 from recbole_llm.features.fetch import ImageCache, Transport
+from recbole_llm.net import public
 
 QUICK = {"timeout_s": 0.4, "backoff_s": 0.01, "retries": 2, "concurrency": 4}
+HERE = "--allow_private_hosts"  # the server of the tests is on this machine
 PAGE = b"<html><body>Please log in</body></html>"
 
 
@@ -19,7 +21,8 @@ def fetch(server, tmp_path):
     """Return a function that fetches paths; failures are by path."""
 
     def call(*paths, retry_failed=False, **options):
-        cache = ImageCache(tmp_path / "images", Transport(**{**QUICK, **options}))
+        options = {**QUICK, "allow_private_hosts": True, **options}
+        cache = ImageCache(tmp_path / "images", Transport(**options))
         urls = {server.url + path: path for path in paths}
         failures = cache.fetch(list(urls), retry_failed, show_progress=False)
         for url, path in urls.items():
@@ -113,7 +116,7 @@ def test_requests_run_beside_each_other(server, fetch):
 
 
 def test_dead_host_is_given_up_and_bad_urls_are_named(tmp_path):
-    cache = ImageCache(tmp_path, Transport(1, 1, 0.001, 1))
+    cache = ImageCache(tmp_path, Transport(1, 1, 0.001, 1, allow_private_hosts=True))
     dead = [f"http://127.0.0.1:1/{n}" for n in range(14)]
     bad = {"htp://x/1": "invalid URL", "nonsense": "invalid URL", "http://[x/1": "invalid URL"}
     failures = cache.fetch([*dead, *bad], show_progress=False)
@@ -131,7 +134,7 @@ def test_items_share_a_url_and_failures_reach_the_manifest(shop, server, encode,
     }
     urls = {item: f"{server.url}/{item}" for item in ITEMS[:6]} | {"i6": f"{server.url}/i1"}
     shop.write_items(urls)
-    options = [f"--encoder={tiny_vit}", "--url_column=image_url", "--request_retries=1"]
+    options = [f"--encoder={tiny_vit}", "--url_column=image_url", "--request_retries=1", HERE]
     assert encode("image", *options) == 0
     manifest, feature = shop.manifest("image"), shop.feature("image")
     assert manifest["items_without_feature"] == {
@@ -152,7 +155,7 @@ def test_items_share_a_url_and_failures_reach_the_manifest(shop, server, encode,
 def test_no_image_at_all_asks_about_the_network(shop, server, encode, tiny_vit, capsys):
     shop.write_items({"i1": f"{server.url}/gone"})
     server.plan = {"/gone": [status(410)]}
-    assert encode("image", f"--encoder={tiny_vit}", "--url_column=image_url") == 2
+    assert encode("image", f"--encoder={tiny_vit}", "--url_column=image_url", HERE) == 2
     assert "none of the 1 images of 'image_url' could be fetched (HTTP 410)" in (
         capsys.readouterr().err
     )
@@ -180,7 +183,7 @@ def stuck_on_i5(shop, server):
 def test_stopped_fetching_goes_on_and_fetches_nothing_twice(
     how, stuck_on_i5, shop, server, start, encode, tiny_vit, capsys
 ):
-    options = [f"--encoder={tiny_vit}", "--url_column=image_url", "--concurrency=1"]
+    options = [f"--encoder={tiny_vit}", "--url_column=image_url", "--concurrency=1", HERE]
     if how == "kill":
         process = start("image", *options)
         assert stuck_on_i5.wait(60)
@@ -203,3 +206,66 @@ def test_stopped_fetching_goes_on_and_fetches_nothing_twice(
     assert encode("image", *options) == 0
     assert server.asked == {f"/{item}": 2 if item == "i5" else 1 for item in ITEMS}
     assert shop.feature("image").any(axis=1).all()
+
+
+# -- kind 10: addresses in a dataset reach public hosts only ------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "2130706433", "localhost", "0.0.0.0", "127.1", "[::ffff:127.0.0.1]"]
+)
+def test_kind10_this_machine_is_not_asked_for_images(server, fetch, tmp_path, host):
+    url = server.url.replace("127.0.0.1", host)
+    cache = ImageCache(tmp_path / "images", Transport(**QUICK))
+    for address in (f"{url}/image", f"http://{host}:1/closed"):
+        assert cache.fetch([address], show_progress=False) == {address: "private address"}
+    assert not server.asked
+    # What is refused is not remembered as a failure for good.
+    assert fetch("/image") == {} and server.asked == {"/image": 1}
+
+
+@pytest.mark.parametrize("path", ["/image", ":1/closed"])
+def test_kind10_redirects_to_this_machine_are_not_followed(server, tmp_path, monkeypatch, path):
+    """The server counts as public at first, as the host of a redirect would be."""
+    there = server.url.rpartition(":")[0].replace("127.0.0.1", "localhost") + path
+    server.plan = {"/start": [status(302, Location=there)]}
+    is_allowed = [True, True]  # before and after the first connection
+    monkeypatch.setattr(public, "is_public", lambda address: bool(is_allowed and is_allowed.pop()))
+    cache = ImageCache(tmp_path, Transport(**QUICK))
+    start = f"{server.url}/start"
+    assert cache.fetch([start], show_progress=False) == {start: "private address"}
+    assert server.asked == {"/start": 1}
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("8.8.8.8", True),
+        ("2001:4860:4860::8888", True),
+        ("::ffff:8.8.8.8", True),
+        ("10.0.0.1", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::1", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:10.0.0.1", False),
+    ],
+)
+def test_kind10_public_addresses(address, expected):
+    assert public.is_public(address) == expected
+
+
+def test_kind10_the_command_says_how_a_private_host_is_allowed(
+    shop, server, encode, tiny_vit, capsys
+):
+    shop.write_items({"i1": f"{server.url}/i1"})
+    options = [f"--encoder={tiny_vit}", "--url_column=image_url"]
+    assert encode("image", *options) == 2
+    assert "private address" in (err := capsys.readouterr().err)
+    assert "--allow_private_hosts" in err
+    assert encode("image", *options, HERE) == 0

@@ -40,6 +40,31 @@ def status(code: int, **headers: str) -> Reply:
     return lambda handler, body: send(handler, code, b'{"error": {"message": "no"}}', names)
 
 
+def complete(content: Any = "Likes things.", **usage: Any) -> Reply:
+    """Return a completion with any JSON value as its content, and any counts of tokens."""
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10, **usage}
+    message = {"role": "assistant", "content": content}
+    choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+    body = json.dumps({"id": "1", "model": "m", "choices": choices, "usage": usage}).encode()
+    return lambda handler, _: send(handler, 200, body)
+
+
+def raw(body: bytes, code: int = 200) -> Reply:
+    """Return these bytes."""
+    return lambda handler, _: send(handler, code, body)
+
+
+def echo_key(code: int) -> Reply:
+    """Return an HTTP error that repeats the key of the request, as careless servers do."""
+
+    def reply(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        key = handler.headers["Authorization"].removeprefix("Bearer ")
+        error = {"error": {"message": f"what to do with {key} of {handler.path}?"}}
+        send(handler, code, json.dumps(error).encode())
+
+    return reply
+
+
 def malformed(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
     send(handler, 200, b'{"choices": [')
 

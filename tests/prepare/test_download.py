@@ -240,3 +240,13 @@ def test_the_manifest_is_json_and_names_the_version(prepare, shop):
     prepare(*shop.arguments)
     text = (prepare.data_path / "sports" / "manifest.json").read_text()
     assert json.loads(text)["package"].startswith("recbole-llm ")
+
+
+def test_kind10_a_mirror_s_password_is_neither_told_nor_noted(server, tmp_path):
+    server.publish(FILE.address, CONTENT)
+    mirror = server.url.replace("http://", "http://ann:Canary-7h9Q2x@")
+    told: list[str] = []
+    found = fetch_all([FILE], tmp_path, mirror=mirror, report=told.append)["data"]
+    assert "http://ann:***@" in told[0] and "ann:***@" in found.note["fetched_from"]
+    assert not any(b"Canary" in path.read_bytes() for path in tmp_path.rglob("*.*"))
+    assert "Canary" not in str(told)

@@ -98,6 +98,7 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
     input_type = InputType.POINTWISE
     train_loader = PrefixLoader
     needs_history = True
+    takes_encoder_decoder = True
     saved_buffers = ("momentum_weights.", "queues.")
 
     @classmethod
@@ -127,8 +128,8 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
         Raises:
             ValueError, OSError, ImportError: one of them is missing; the text says what to do.
         """
-        super().check_available(config)
         find_prompt(config["prompts"], ".yaml")
+        super().check_available(config)
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
         self._add_graph(dataset)
         user_table, item_table = external_tables(config, dataset, stage_outputs)
 
-        llm, backbone = self.load_llm(config, encoder_decoder=True)
+        llm, backbone = self.load_llm(config)
         self.reader = NodeReader(llm, user_table, item_table, config["mapping_size"])
         add_eos = self.reader.is_encoder_decoder
         self.templates = load_hop_prompts(config["prompts"], backbone.tokenizer, add_eos)

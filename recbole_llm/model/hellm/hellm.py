@@ -21,12 +21,18 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.data.loader import PrefixLoader
-from recbole_llm.llm.decoder import last_hidden
+from recbole_llm.llm.decoder import check_window, last_hidden, sliding_window
 from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.prompt_files import load_prompt
 from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender, unit_variance
+from recbole_llm.llm.skeleton import Skeleton
 from recbole_llm.model.base import ModelHooks
-from recbole_llm.model.hellm.prefix import GraphPrefix, input_scales, prefix_cache
+from recbole_llm.model.hellm.prefix import (
+    GraphPrefix,
+    check_prefix,
+    input_scales,
+    prefix_cache,
+)
 from recbole_llm.model.hellm.prompt import build_inputs, tokenize_prompt
 from recbole_llm.registry import StageSpec
 from recbole_llm.settings.group import MapOf, Optional, Settings
@@ -111,13 +117,30 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
 
     @classmethod
     def check_available(cls, config: Config) -> None:
-        """Look up the language model and the prompt before any stage is trained.
+        """Look up the prompt and the language model before any stage is trained.
 
         Raises:
-            ValueError, OSError, ImportError: one of them is missing; the text says what to do.
+            ValueError, OSError, ImportError: one of them is missing, or does not do; the text says
+                what to do.
         """
-        super().check_available(config)
         load_prompt(config["prompt"])
+        super().check_available(config)
+
+    @classmethod
+    def check_layers(cls, config: Config, skeleton: Skeleton) -> None:
+        """Check that every layer takes a graph prefix, and sees it over the longest prompt.
+
+        Raises:
+            ValueError: a layer that the settings need is missing, or its window is too short.
+        """
+        super().check_layers(config, skeleton)
+        if not config["use_graph_prefix"]:
+            return
+        check_prefix(skeleton.model, config["n_prefix"])
+        if sliding_window(skeleton.model) is not None:
+            words = tokenize_prompt(load_prompt(config["prompt"]), skeleton.load_tokenizer())
+            n_tokens = sum(len(ids) for ids in words) + config["MAX_ITEM_LIST_LENGTH"]
+            check_window(skeleton.model, config["n_prefix"] + n_tokens)
 
     def __init__(
         self,

@@ -130,8 +130,7 @@ def input_scales(model: nn.Module) -> Tensor:
     scales = []
     for layer in decoder_layers(model):
         norm = getattr(layer, "input_layernorm", None)
-        attention: Any = layer.self_attn
-        width = attention.k_proj.in_features
+        width = _projecting(layer, "k").k_proj.in_features
         probe = torch.ones(width, device=next(layer.parameters()).device)
         # The norm is called, as its weight is not its factor: Gemma's multiplies by 1 + weight.
         scales.append(probe if norm is None else norm(probe[None].to(norm.weight.dtype))[0].float())
@@ -173,14 +172,8 @@ def prefix_cache(model: nn.Module, keys_in: Tensor, values_in: Tensor) -> Dynami
 
 def _project(layer: nn.Module, kind: str, hidden: Tensor) -> Tensor:
     """Return one layer's prefix keys (kind "k") or values ("v"), (B, kv heads, P, head width)."""
-    attention = getattr(layer, "self_attn", None)
-    proj = getattr(attention, f"{kind}_proj", None)
-    head_dim = getattr(attention, "head_dim", None)
-    if proj is None or head_dim is None:
-        raise ValueError(
-            f"{type(layer).__name__} has no self_attn.{kind}_proj, so no prefix can be projected "
-            f"(fused query-key-value layers are not supported). Supported: {SUPPORTED}."
-        )
+    attention = _projecting(layer, kind)
+    proj, head_dim = getattr(attention, f"{kind}_proj"), attention.head_dim
     norm = getattr(attention, f"{kind}_norm", None)
     width = _norm_width(attention, norm, kind)
     dtype = next((p.dtype for p in layer.parameters() if p.ndim == 1), hidden.dtype)
@@ -191,6 +184,37 @@ def _project(layer: nn.Module, kind: str, hidden: Tensor) -> Tensor:
     if norm is not None and width == head_dim:  # head by head, as in Qwen3
         states = norm(states)
     return states.transpose(1, 2)
+
+
+def _projecting(layer: nn.Module, kind: str) -> Any:
+    """Return a layer's attention.
+
+    Raises:
+        ValueError: it has no linear layer that makes keys ("k") or values ("v") alone.
+    """
+    attention = getattr(layer, "self_attn", None)
+    proj = getattr(attention, f"{kind}_proj", None)
+    if proj is None or getattr(attention, "head_dim", None) is None:
+        raise ValueError(
+            f"{type(layer).__name__} has no self_attn.{kind}_proj, so no prefix can be projected "
+            f"(fused query-key-value layers are not supported). Supported: {SUPPORTED}."
+        )
+    return attention
+
+
+def check_prefix(model: nn.Module, n_prefix: int) -> None:
+    """Project an empty prefix, to see whether every layer can.
+
+    Args:
+        model: trunk, plain or with adapters; it may be on the meta device.
+        n_prefix: number of prefix positions.
+
+    Raises:
+        ValueError: a layer has no separate k_proj and v_proj, or norms them in an unknown way.
+    """
+    scales = input_scales(model)  # (L, h)
+    states = scales.new_zeros(len(scales), 1, n_prefix, scales.size(1))
+    prefix_cache(model, states, states)
 
 
 def _norm_width(attention: Any, norm: nn.Module | None, kind: str) -> int | None:
