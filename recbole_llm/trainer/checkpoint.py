@@ -1,11 +1,18 @@
-"""Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically."""
+"""Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically.
 
+A checkpoint is torch's zip archive. The comment of the archive is the sha256 of all bytes before
+it, because torch does not compare the check sums inside the archive.
+"""
+
+import hashlib
 import json
+import os
 import pickle
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import scipy.sparse
@@ -16,6 +23,10 @@ from recbole_llm.files import replacing
 from recbole_llm.version import __version__
 
 FORMAT = "recbole-llm/1"
+_COMMENT = re.compile(rb"sha256:[0-9a-f]{64}")
+_COMMENT_SIZE = 71
+_HAS_SUM = "has_checksum"  # in the content, so that a file whose comment is cut off is noticed
+_OTHER = "other_parameter_name"  # of RecBole's models: attributes to save besides weights
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -32,7 +43,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path, durable=True) as file:
-            torch.save({"format": FORMAT, "version": __version__, **_encode(dict(state))}, file)
+            head = {"format": FORMAT, "version": __version__, _HAS_SUM: True}
+            digesting = _DigestingFile(file)
+            torch.save({**head, **_encode(dict(state))}, digesting)
+            _write_comment(file, f"sha256:{digesting.sha256.hexdigest()}".encode())
     except (OSError, RuntimeError) as error:
         # torch's writer turns "no space left" into a RuntimeError of its own words.
         kept = "The previous checkpoint there is intact. " if path.exists() else ""
@@ -45,6 +59,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``.
 
+    The content of a file without a checksum, from an older version, is taken as it is.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or not one of ours.
@@ -52,19 +68,27 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist.")
     try:
+        has_sum = _check_sum(path)
         state = torch.load(path, map_location=device, weights_only=True)
+        ours = isinstance(state, dict) and state.get("format") == FORMAT
+        state = _decode(state) if ours else None
+        if ours and state.pop(_HAS_SUM, False) and not has_sum:
+            raise ValueError("its checksum is cut off")
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"checkpoint {path} is damaged, or was written by RecBole itself, whose checkpoints "
             f"hold pickled code. Delete it and train again."
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # torch raises almost any kind for bytes that are no archive
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"checkpoint {path} is damaged ({error}). Delete it and train again."
+            f"checkpoint {path} is damaged ({reason}). Delete it and train again."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if state is None:
         raise ValueError(f"{path} is not a checkpoint of recbole-llm (expected format {FORMAT!r}).")
-    return _decode(state)
+    return state
 
 
 def load_weights(
@@ -77,16 +101,48 @@ def load_weights(
         ValueError: the weights do not fit the model; the text says which version saved them.
     """
     state = load_checkpoint(path, device)
+    check_fields(state, {"state_dict": dict, "other_parameter": dict}, path)
     try:
         model.load_state_dict(state["state_dict"])
-    except RuntimeError as error:  # torch: a heading, then a line for each difference
+    except (RuntimeError, TypeError, AttributeError) as error:
+        # torch: a heading, then a line for each difference
         difference = str(error).splitlines()[-1].strip()
         raise ValueError(
             f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}: "
             f"{difference} Were the settings the same when it was saved?"
         ) from error
+    unknown = sorted(set(state["other_parameter"]) - set(getattr(model, _OTHER, ())))
+    if unknown:
+        raise ValueError(
+            f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}: it has "
+            f"no parameter {', '.join(map(str, unknown))}."
+        )
     model.load_other_parameter(state["other_parameter"])  # type: ignore[operator]
     return state
+
+
+def check_fields(state: Mapping[str, Any], fields: Mapping[str, type], path: Path) -> None:
+    """Check that a checkpoint's content has what its reader needs.
+
+    Args:
+        state: content of the checkpoint.
+        fields: type by name.
+        path: the checkpoint, for the message.
+
+    Raises:
+        ValueError: a field is missing or of another type.
+    """
+    for name, kind in fields.items():
+        if name not in state:
+            raise ValueError(
+                f"checkpoint {path}{saved_by(state)} lacks {name!r}. Delete it and train again."
+            )
+        if not isinstance(state[name], kind):
+            raise ValueError(
+                f"checkpoint {path}{saved_by(state)}: {name!r} is of type "
+                f"{type(state[name]).__name__}, expected {kind.__name__}. Delete it and train "
+                f"again."
+            )
 
 
 def saved_by(state: Mapping[str, Any]) -> str:
@@ -119,6 +175,51 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
+
+
+class _DigestingFile:
+    """A file to write to, and the sha256 of all that was written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.sha256 = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        """Write ``data`` and return its length."""
+        self.sha256.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self.file.flush()
+
+
+def _write_comment(file: IO[bytes], comment: bytes) -> None:
+    """Give a zip archive, which ends with the length 0 of its comment, a comment."""
+    file.seek(-2, os.SEEK_END)
+    file.write(len(comment).to_bytes(2, "little") + comment)
+
+
+def _check_sum(path: Path) -> bool:
+    """Compare a file with the sha256 in its comment; return whether it has one.
+
+    Raises:
+        ValueError: they differ.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - _COMMENT_SIZE - 2
+        file.seek(max(size, 0))
+        length, comment = file.read(2), file.read()
+        if length != _COMMENT_SIZE.to_bytes(2, "little") or not _COMMENT.fullmatch(comment):
+            return False
+        file.seek(0)
+        digest = hashlib.sha256()
+        while block := file.read(min(size, 1 << 20)):
+            digest.update(block)
+            size -= len(block)
+    digest.update(b"\0\0")  # the length of the comment when the sum was made
+    if comment != f"sha256:{digest.hexdigest()}".encode():
+        raise ValueError("its checksum differs")
+    return True
 
 
 def _encode(value: Any) -> Any:
