@@ -1,18 +1,11 @@
-"""Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically.
+"""Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically."""
 
-A checkpoint is torch's zip archive. The comment of the archive is the sha256 of all bytes before
-it, because torch does not compare the check sums inside the archive.
-"""
-
-import hashlib
 import json
-import os
 import pickle
 import random
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -20,13 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.files import replacing
+from recbole_llm.trainer.checksum import DigestingFile, check_sum
 from recbole_llm.version import __version__
 
 FORMAT = "recbole-llm/1"
-_COMMENT = re.compile(rb"sha256:[0-9a-f]{64}")
-_COMMENT_SIZE = 71
 _HAS_SUM = "has_checksum"  # in the content, so that a file whose comment is cut off is noticed
-_OTHER = "other_parameter_name"  # of RecBole's models: attributes to save besides weights
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -44,9 +35,9 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     try:
         with replacing(path, durable=True) as file:
             head = {"format": FORMAT, "version": __version__, _HAS_SUM: True}
-            digesting = _DigestingFile(file)
+            digesting = DigestingFile(file)
             torch.save({**head, **_encode(dict(state))}, digesting)
-            _write_comment(file, f"sha256:{digesting.sha256.hexdigest()}".encode())
+            digesting.write_comment()
     except (OSError, RuntimeError) as error:
         # torch's writer turns "no space left" into a RuntimeError of its own words.
         kept = "The previous checkpoint there is intact. " if path.exists() else ""
@@ -68,7 +59,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist.")
     try:
-        has_sum = _check_sum(path)
+        has_sum = check_sum(path)
         state = torch.load(path, map_location=device, weights_only=True)
         ours = isinstance(state, dict) and state.get("format") == FORMAT
         state = _decode(state) if ours else None
@@ -111,13 +102,14 @@ def load_weights(
             f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}: "
             f"{difference} Were the settings the same when it was saved?"
         ) from error
-    unknown = sorted(set(state["other_parameter"]) - set(getattr(model, _OTHER, ())))
+    own: Any = model
+    unknown = sorted(set(state["other_parameter"]) - set(own.other_parameter()))
     if unknown:
         raise ValueError(
-            f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}: it has "
-            f"no parameter {', '.join(map(str, unknown))}."
+            f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}, which "
+            f"has no {', '.join(map(str, unknown))}."
         )
-    model.load_other_parameter(state["other_parameter"])  # type: ignore[operator]
+    own.load_other_parameter(state["other_parameter"])
     return state
 
 
@@ -175,51 +167,6 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
-
-
-class _DigestingFile:
-    """A file to write to, and the sha256 of all that was written."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.sha256 = file, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        """Write ``data`` and return its length."""
-        self.sha256.update(data)
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self.file.flush()
-
-
-def _write_comment(file: IO[bytes], comment: bytes) -> None:
-    """Give a zip archive, which ends with the length 0 of its comment, a comment."""
-    file.seek(-2, os.SEEK_END)
-    file.write(len(comment).to_bytes(2, "little") + comment)
-
-
-def _check_sum(path: Path) -> bool:
-    """Compare a file with the sha256 in its comment; return whether it has one.
-
-    Raises:
-        ValueError: they differ.
-    """
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - _COMMENT_SIZE - 2
-        file.seek(max(size, 0))
-        length, comment = file.read(2), file.read()
-        if length != _COMMENT_SIZE.to_bytes(2, "little") or not _COMMENT.fullmatch(comment):
-            return False
-        file.seek(0)
-        digest = hashlib.sha256()
-        while block := file.read(min(size, 1 << 20)):
-            digest.update(block)
-            size -= len(block)
-    digest.update(b"\0\0")  # the length of the comment when the sum was made
-    if comment != f"sha256:{digest.hexdigest()}".encode():
-        raise ValueError("its checksum differs")
-    return True
 
 
 def _encode(value: Any) -> Any:
