@@ -5,7 +5,7 @@ import pickle
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -36,7 +36,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         with replacing(path, durable=True) as file:
             head = {"format": FORMAT, "version": __version__, _HAS_SUM: True}
             digesting = DigestingFile(file)
-            torch.save({**head, **_encode(dict(state))}, digesting)
+            torch.save({**head, **_encode(dict(state))}, cast(IO[bytes], digesting))
             digesting.write_comment()
     except (OSError, RuntimeError) as error:
         # torch's writer turns "no space left" into a RuntimeError of its own words.
@@ -61,10 +61,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     try:
         has_sum = check_sum(path)
         state = torch.load(path, map_location=device, weights_only=True)
-        ours = isinstance(state, dict) and state.get("format") == FORMAT
-        state = _decode(state) if ours else None
-        if ours and state.pop(_HAS_SUM, False) and not has_sum:
-            raise ValueError("its checksum is cut off")
+        is_ours = isinstance(state, dict) and state.get("format") == FORMAT
+        if is_ours:
+            state = _decode(state)
+            if state.pop(_HAS_SUM, False) and not has_sum:
+                raise ValueError("its checksum is cut off")
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except pickle.UnpicklingError as error:
@@ -77,9 +78,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise ValueError(
             f"checkpoint {path} is damaged ({reason}). Delete it and train again."
         ) from error
-    if state is None:
+    if not is_ours:
         raise ValueError(f"{path} is not a checkpoint of recbole-llm (expected format {FORMAT!r}).")
-    return state
+    return dict(state)
 
 
 def load_weights(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from recbole_llm.trainer.checkpoint import load_checkpoint
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.staged import run_stages
 
-SPLIT = Split(None, None, None, None)  # the stages' training is replaced
+DATASET = SimpleNamespace(user_num=3, item_num=2)
+SPLIT = Split(DATASET, None, None, None)  # the stages' training is replaced
 DATA = {"files": {"x.inter": "1"}, "split": "2"}
 
 
