@@ -19,6 +19,7 @@ from pathlib import Path
 LOCK_NAME = ".lock"
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # network file systems without locks
 _POLL_S = 0.1
+_GRACE_S = 0.5  # others hold a lock for a moment to remove what a killed process left
 
 
 class FolderBusyError(ValueError):
@@ -41,13 +42,13 @@ def only_writer(folder: Path, on_wait: Callable[[str], None] | None = None) -> I
         OSError: the folder is not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, is_waiting = folder / LOCK_NAME, False
+    path, begin, is_waiting = folder / LOCK_NAME, time.monotonic(), False
     while (handle := _try_lock(path)) is None:
-        if on_wait is None:
-            raise FolderBusyError(_holder(path))
-        if not is_waiting:
+        if not is_waiting and time.monotonic() - begin > _GRACE_S:
+            if on_wait is None:
+                raise FolderBusyError(_holder(path))
             on_wait(_holder(path))
-        is_waiting = True
+            is_waiting = True
         time.sleep(_POLL_S)
     try:
         os.ftruncate(handle, 0)
@@ -61,14 +62,18 @@ def only_writer(folder: Path, on_wait: Callable[[str], None] | None = None) -> I
         os.close(handle)
 
 
-def clear_partials(folders: Path) -> None:
+def clear_partials(folders: Path, locked_in: Path | None = None) -> None:
     """Remove what killed processes were writing in the folders inside ``folders``.
 
-    The folders that another process holds are left alone.
+    Args:
+        folders: parent of the folders; those that another process holds are left alone.
+        locked_in: parent of the folders of the same names that hold the locks, if another one.
     """
-    for folder in {partial.parent for partial in folders.glob("*/.*.partial")}:
-        with suppress(FolderBusyError, OSError), only_writer(folder):
-            pass
+    for partial in folders.glob("*/.*.partial"):
+        locked = (locked_in or folders) / partial.parent.name
+        if locked.is_dir():
+            with suppress(FolderBusyError, OSError), only_writer(locked):
+                partial.unlink(missing_ok=True)
 
 
 def _try_lock(path: Path) -> int | None:
