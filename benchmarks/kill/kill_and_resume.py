@@ -63,13 +63,16 @@ def digests(pattern: str) -> Callable[[Path], Any]:
 
 
 def finished_runs(folder: Path) -> Any:
-    """Return settings and numbers of the finished runs, in the order of their settings."""
+    """Return the settings and numbers of the finished runs, each once.
+
+    A run that is killed after its end is not resumed: the same settings then run again.
+    """
     records = [json.loads(path.read_text()) for path in folder.glob("runs/*/record.json")]
-    return sorted(
-        [r["config_hash"], r["metrics"], [entry["loss"] for entry in r["epochs"]]]
+    return {
+        json.dumps([r["config_hash"], r["metrics"], [entry["loss"] for entry in r["epochs"]]])
         for r in records
         if r["status"] == "finished"
-    )
+    }
 
 
 def commands(port: int) -> dict[str, Command]:
