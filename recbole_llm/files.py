@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, their checksums and their names."""
 
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -53,6 +54,12 @@ def replacing(path: Path, durable: bool = False) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):  # the error that led here says more
             partial.unlink(missing_ok=True)
+
+
+def clear_partials_of(path: Path) -> None:
+    """Remove what killed processes left while writing ``path``; the caller holds its lock."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

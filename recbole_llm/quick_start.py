@@ -16,8 +16,9 @@ from recbole_llm.data.describe import describe_data, describe_inputs
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.data.loading import Loaders, Split, load_split
 from recbole_llm.data.profile import check_split
+from recbole_llm.locks import clear_partials
 from recbole_llm.model.base import hooks_of
-from recbole_llm.record import RunRecord, find_unfinished, new_record
+from recbole_llm.record import RunRecord, claimed_run
 from recbole_llm.runs.rankings import rankings_path, write_rankings
 from recbole_llm.secrets import mask_secrets
 from recbole_llm.trainer.cold import cold_metrics
@@ -71,26 +72,36 @@ def run(
         The record, as written to ``runs/<id>/record.json``.
 
     Raises:
-        ValueError: a setting or a file is wrong; the text says which and what to do.
+        ValueError: a setting or a file is wrong; the text says which and what to do. Or the run
+            to resume is still going on.
         FileNotFoundError: a file is missing.
     """
     hooks = hooks or Hooks()
     config = Config(model, dataset, config_files, overrides, command_line)
     config.check_available()
-    unfinished = find_unfinished(config) if config["resume"] else None
-    record = unfinished or new_record(config, _command())
+    runs = Path(config["runs_dir"])
+    clear_partials(runs)
+    clear_partials(Path(config["checkpoint_dir"]), locked_in=runs)
+    clear_partials(Path(config["cache_dir"]) / "stages")
+    with claimed_run(config, _command()) as (record, resumed):
+        _run_logged(config, record, hooks, resumed)
+    return record
+
+
+def _run_logged(config: Config, record: RunRecord, hooks: Hooks, resumed: bool) -> None:
+    """Do the work of a run; its record says how it ended."""
     record.status, record.error, record.origin = "running", "", dict(hooks.origin)
     log_file = Path("log") / config["model"] / f"{record.id}.log"
     record.files["log"] = str(log_file)
     if config["torch_threads"]:
         torch.set_num_threads(config["torch_threads"])
     with logging_to(log_file, str(config["state"])) as log:
-        log.info("Run %s%s", record.folder, " (resumed)" if unfinished else "")
-        if config["resume"] and not unfinished:
+        log.info("Run %s%s", record.folder, " (resumed)" if resumed else "")
+        if config["resume"] and not resumed:
             log.info("--resume: no unfinished run of these settings; starting a new one")
         record.save()
         try:
-            _run(config, record, hooks, resumed=unfinished is not None)
+            _run(config, record, hooks, resumed)
         except BaseException as error:
             record.status, record.error = _status_of(error)
             log.debug(traceback.format_exc())
@@ -99,7 +110,6 @@ def run(
             raise
         record.status = "finished"
         record.finish()
-    return record
 
 
 def _command() -> str:

@@ -10,13 +10,14 @@ import resource
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from recbole_llm.files import check_name, replacing
+from recbole_llm.locks import FolderBusyError, only_writer
 from recbole_llm.record_content import check_content
 from recbole_llm.secrets import mask_secrets, mask_values
 from recbole_llm.version import __version__
@@ -199,10 +200,10 @@ def version_of(record: RunRecord) -> str:
     return str(record.environment.get("versions", {}).get("recbole-llm", "an unknown version"))
 
 
-def new_record(config: Any, command: str) -> RunRecord:
-    """Start the record of a run of ``config``; nothing is written yet."""
+def new_record(config: Any, command: str, started: datetime.datetime | None = None) -> RunRecord:
+    """Start the record of a run of ``config``, by default of now; nothing is written yet."""
     config_hash = config.fingerprint()
-    now = datetime.datetime.now().astimezone()
+    now = started or datetime.datetime.now().astimezone()
     run_id = f"{now:%Y%m%d-%H%M%S-%f}"[:-3] + _run_name(config)
     return RunRecord(
         id=run_id,
@@ -217,6 +218,55 @@ def new_record(config: Any, command: str) -> RunRecord:
         command=mask_secrets(command),
         environment=_environment(config),
     )
+
+
+@contextmanager
+def claimed_run(config: Any, command: str) -> Iterator[tuple[RunRecord, bool]]:
+    """Hold the folder of a run, so that no other process writes there, until the block ends.
+
+    Args:
+        config: settings of the run; with ``resume``, the newest unfinished run of the same
+            settings is taken if there is one.
+        command: command line of a new run.
+
+    Yields:
+        The record, and whether it is that of an unfinished run.
+
+    Raises:
+        ValueError: the unfinished run is still going on in another process.
+    """
+    while config["resume"] and (unfinished := find_unfinished(config)):
+        with _held(unfinished):
+            record = RunRecord.load(unfinished.folder)
+            if record.status != "finished":  # as it may be since it was found
+                yield record, True
+                return
+    record = _make_folder(config, command)
+    with _held(record):
+        yield record, False
+
+
+@contextmanager
+def _held(record: RunRecord) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_writer(Path(record.folder)))
+        except FolderBusyError as error:
+            raise ValueError(f"run {record.id} is still going on ({error}).") from error
+        yield
+
+
+def _make_folder(config: Any, command: str) -> RunRecord:
+    """Start the record of a new run in a folder that no other run has."""
+    now = datetime.datetime.now().astimezone()
+    while True:
+        record = new_record(config, command, now)
+        try:
+            Path(record.folder).mkdir(parents=True)
+        except FileExistsError:
+            now += datetime.timedelta(milliseconds=1)
+        else:
+            return record
 
 
 def _run_name(config: Any) -> str:

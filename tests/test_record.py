@@ -1,6 +1,7 @@
 """Run records: written whole or not at all, read back, and honest about time and memory."""
 
 import dataclasses
+import datetime
 import json
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from recbole_llm import record as module
 from recbole_llm.config import Config
-from recbole_llm.record import RunRecord, find_unfinished, new_record
+from recbole_llm.record import RunRecord, claimed_run, find_unfinished, new_record
 
 
 def make(**settings: object) -> tuple[Config, RunRecord]:
@@ -145,3 +146,23 @@ def test_a_record_without_versions_is_read(environment: dict[str, object], work:
     record.environment = environment
     record.save()
     assert RunRecord.load(record.folder) == record
+
+
+def test_kind_8_two_runs_in_one_millisecond_get_two_folders(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+            return datetime.datetime(2026, 1, 2, 3, 4, 5, 999_500)
+
+    config, _ = make()
+    monkeypatch.setattr(module.datetime, "datetime", Clock)
+    with claimed_run(config, "a") as (first, _), claimed_run(config, "b") as (second, _):
+        first.save()
+        second.save()
+    assert first.id.startswith("20260102-030405-999-LightGCN-ml-100k-")
+    assert second.id.startswith("20260102-030406-000-LightGCN-ml-100k-")
+    assert second.started.startswith("2026-01-02T03:04:06")
+    assert RunRecord.load(first.folder).command == "a"
+    assert RunRecord.load(second.folder).command == "b"

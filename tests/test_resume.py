@@ -1,18 +1,24 @@
 """A killed run goes on as if nothing had happened."""
 
 import json
+import os
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from recbole_llm.cli.main import run_recbole
-from recbole_llm.record import RunRecord
+from recbole_llm.locks import only_writer
+from recbole_llm.record import RunRecord, find_unfinished
+from recbole_llm.trainer import harness, saving
+from recbole_llm.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_llm.trainer.harness import HarnessMixin
 
 Train = Callable[..., RunRecord]
@@ -220,3 +226,138 @@ def test_damaged_state_is_named(
     line = ["--model=BPR", "--dataset=ml-100k", f"--data_path={small_ml100k}", "--epochs=2"]
     assert run_recbole([*line, "--show_progress=false", "--resume"]) == 2
     assert f"checkpoint {last} is damaged" in capsys.readouterr().err
+
+
+def killed_after_an_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
+    """Leave a run of two epochs of BPR as a kill after the first leaves it."""
+    with monkeypatch.context() as patch:
+        stop_after(0, patch)
+        with pytest.raises(Stop):
+            train("BPR", epochs=2, checkpoint_s=0)
+    return RunRecord.load(next(Path("runs").iterdir()))
+
+
+def test_kind_8_a_live_run_is_not_resumed(
+    train: Train,
+    small_ml100k: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    record = killed_after_an_epoch(train, monkeypatch)
+    monkeypatch.setattr("recbole_llm.locks._GRACE_S", 0)
+    line = ["--model=BPR", "--dataset=ml-100k", f"--data_path={small_ml100k}", "--epochs=2"]
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    with only_writer(Path(record.folder)):
+        assert run_recbole([*line, "--show_progress=false", "--resume"]) == 2
+        text = f"run {record.id} is still going on (process id {os.getpid()} on host"
+        assert text in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert train("BPR", epochs=2, resume=True).id == record.id
+
+
+def test_kind_8_a_run_that_finished_since_it_was_found_stays(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = killed_after_an_epoch(train, monkeypatch)
+    find = find_unfinished
+
+    def find_late(config: Any) -> RunRecord | None:
+        found = find(config)
+        if found is not None:  # another process finishes it at this moment
+            found.status = "finished"
+            found.save()
+        return found
+
+    monkeypatch.setattr("recbole_llm.record.find_unfinished", find_late)
+    before = (Path(record.folder) / "record.json").read_bytes()
+    assert train("BPR", epochs=2, resume=True).id != record.id
+    after = (Path(record.folder) / "record.json").read_bytes()
+    assert json.loads(after) == json.loads(before) | {"status": "finished"}
+
+
+def test_kind_8_leftovers_of_a_killed_run_are_cleared_by_another(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = killed_after_an_epoch(train, monkeypatch)
+    stage = Path("saved") / "cache" / "stages" / "LightGCN-ml-100k-1"
+    stage.mkdir(parents=True)
+    halves = [
+        Path(record.folder) / ".record.json.1.2.partial",
+        Path("saved") / record.id / ".last.pth.1.2.partial",
+        stage / ".output.pth.1.2.partial",
+    ]
+    for half in halves:
+        half.touch()
+    train("Pop")
+    assert not any(half.exists() for half in halves)
+    assert not list(Path("runs").rglob(".lock"))
+    assert train("BPR", epochs=2, resume=True).id == record.id
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"counters": {"forward": 1}}, "keeps forward, which BPR no longer has"),
+        ({"counters": {"n_users": "many"}}, "n_users is no number"),
+        ({"optimizers": {}}, "cannot be resumed from .KeyError: 'optimizer'"),
+        ({"random": {}}, "cannot be resumed from .KeyError: 'python'"),
+        ({"loader_random": torch.zeros(3, dtype=torch.uint8)}, "cannot be resumed from"),
+        ({"progress": "{"}, "cannot be resumed from"),
+        ({"epoch": "1"}, "'epoch' is of type str, expected int"),
+        ({"progress": None}, "'progress' is of type NoneType"),
+    ],
+)
+def test_kind_7_a_state_that_cannot_be_resumed_is_named(
+    change: dict[str, Any], message: str, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = killed_after_an_epoch(train, monkeypatch)
+    last = Path("saved") / record.id / "last.pth"
+    save_checkpoint(last, load_checkpoint(last) | change)
+    with pytest.raises(ValueError, match=message) as info:
+        train("BPR", epochs=2, resume=True)
+    assert str(last) in str(info.value) and "\n" not in str(info.value)
+
+
+def test_kind_7_optimizer_state_of_another_shape_is_named(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = killed_after_an_epoch(train, monkeypatch)
+    last = Path("saved") / record.id / "last.pth"
+    state = load_checkpoint(last)
+    state["optimizers"]["optimizer"]["state"][0]["exp_avg"] = torch.zeros(7)
+    save_checkpoint(last, state)
+    with pytest.raises(ValueError, match=r"the optimizer's exp_avg has shape \(7,\)"):
+        train("BPR", epochs=2, resume=True)
+
+
+def test_kind_8_every_epoch_is_saved_where_that_is_cheap(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch of 10 s, on a clock of its own; a save takes 0.2 s, then 1 s, 2 % and 10 %."""
+    now, saved, save_s = [0.0], [], [0.2]
+    epoch, save = HarnessMixin._one_epoch, saving.save_checkpoint
+
+    def long_epoch(*args: Any) -> bool:
+        now[0] += 10
+        return epoch(*args)
+
+    def slow_save(path: Path, state: Any) -> None:
+        if path.name == "last.pth":
+            now[0] += save_s[0]
+            saved.append(state["epoch"])
+        save(path, state)
+
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr(HarnessMixin, "_one_epoch", long_epoch)
+    for module in (saving, harness):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(saving, "save_checkpoint", slow_save)
+    train("BPR", epochs=4)
+    assert saved == [0, 1, 2, 3]
+    saved.clear()
+    save_s[0] = 1.0
+    train("BPR", epochs=10)
+    assert saved == [0, 4, 8, 9], "40 s are 33 times the second"
+    saved.clear()
+    train("BPR", epochs=6, checkpoint_s=20)
+    assert saved == [0, 2, 4, 5], "checkpoint_s is the upper bound"

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 class PartialFeatures:
     """Rows that are written batch by batch, and the number of inputs that are done.
 
+    An unfinished file that is not as long as its rows, or whose header differs, starts over.
+
     ``.<name>.partial.npy`` holds the rows, zero where none is written. ``.<name>.partial.jsonl``
     holds ``identity`` in its first line and then a line a batch, written after the batch's rows are
     on the disk: ``done``, the number of inputs done so far, and ``failed``, the reason of each of
@@ -47,7 +49,7 @@ class PartialFeatures:
         self.n_done = 0
         self.failed: dict[int, str] = {}
         head = json.dumps(identity, sort_keys=True) + "\n"
-        if not (self.path.is_file() and self._resume(head, overwrite)):
+        if not (self.path.is_file() and self._resume(head, overwrite, shape, dtype)):
             self.n_done, self.failed = 0, {}
             self._create(head, shape, dtype)
         self._rows = open_memmap(self.path, mode="r+")
@@ -83,7 +85,18 @@ class PartialFeatures:
         self.path.unlink(missing_ok=True)
         self.progress.unlink(missing_ok=True)
 
-    def _resume(self, head: str, overwrite: bool) -> bool:
+    def _is_whole(self, shape: tuple[int, int], dtype: str) -> bool:
+        """Return whether the file has the header and the length of all its rows."""
+        try:
+            with self.path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                found = np.lib.format.read_array_header_1_0(file)
+                size = file.tell() + shape[0] * shape[1] * np.dtype(dtype).itemsize
+        except ValueError:
+            return False
+        return found == (shape, False, np.dtype(dtype)) and self.path.stat().st_size == size
+
+    def _resume(self, head: str, overwrite: bool, shape: tuple[int, int], dtype: str) -> bool:
         """Read the progress so far; returns whether there is any to resume from."""
         if not self.progress.is_file():
             return False
@@ -97,6 +110,8 @@ class PartialFeatures:
                     f"({difference(json.loads(found), json.loads(head))}). Finish it with those, "
                     f"or give --overwrite to discard it."
                 )
+            if not self._is_whole(shape, dtype):  # opened, the file would be filled up with zeros
+                return False
             whole = file.tell()
             for line in file:
                 if not line.endswith(b"\n"):

@@ -33,7 +33,7 @@ from recbole_llm.features.manifest import (
 )
 from recbole_llm.features.partial import PartialFeatures
 from recbole_llm.features.settings import TEXT_ENCODER, EncodeSettings
-from recbole_llm.files import sha256_of, write_ids
+from recbole_llm.files import clear_partials_of, sha256_of, write_ids
 
 if TYPE_CHECKING:
     from recbole_llm.config import Config
@@ -77,6 +77,7 @@ def encode_items(settings: EncodeSettings, config: Config) -> Encoded:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(output.with_name(f".{output.name}.lock"), timeout=0):
+            clear_partials_of(manifest_path(output))
             return _Encoding(settings, items, output, columns).run()
     except Timeout as error:
         raise ValueError(f"another process is writing {output}.") from error

@@ -55,7 +55,8 @@ def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
             f"run {record.id}: the data, or its split, is no longer that of the run. Give its "
             f"data with --data_path."
         )
-    outputs = read_stages(config, {name: data[name] for name in ("files", "split")})
+    data_key = {name: data[name] for name in ("files", "split")}
+    outputs = read_stages(config, data_key, split.dataset)
     model = build_model(config, split.train, outputs)
     load_weights(model, checkpoint, config["device"])
     return LoadedRun(record, config, split, model.eval())

@@ -5,7 +5,7 @@ import pickle
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.files import replacing
+from recbole_llm.trainer.checksum import DigestingFile, check_sum
 from recbole_llm.version import __version__
 
 FORMAT = "recbole-llm/1"
+_HAS_SUM = "has_checksum"  # in the content, so that a file whose comment is cut off is noticed
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -32,7 +34,10 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path, durable=True) as file:
-            torch.save({"format": FORMAT, "version": __version__, **_encode(dict(state))}, file)
+            head = {"format": FORMAT, "version": __version__, _HAS_SUM: True}
+            digesting = DigestingFile(file)
+            torch.save({**head, **_encode(dict(state))}, cast(IO[bytes], digesting))
+            digesting.write_comment()
     except (OSError, RuntimeError) as error:
         # torch's writer turns "no space left" into a RuntimeError of its own words.
         kept = "The previous checkpoint there is intact. " if path.exists() else ""
@@ -45,6 +50,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint with ``weights_only=True``.
 
+    The content of a file without a checksum, from an older version, is taken as it is.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or not one of ours.
@@ -52,19 +59,28 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist.")
     try:
+        has_sum = check_sum(path)
         state = torch.load(path, map_location=device, weights_only=True)
+        is_ours = isinstance(state, dict) and state.get("format") == FORMAT
+        if is_ours:
+            state = _decode(state)
+            if state.pop(_HAS_SUM, False) and not has_sum:
+                raise ValueError("its checksum is cut off")
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"checkpoint {path} is damaged, or was written by RecBole itself, whose checkpoints "
             f"hold pickled code. Delete it and train again."
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # torch raises almost any kind for bytes that are no archive
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"checkpoint {path} is damaged ({error}). Delete it and train again."
+            f"checkpoint {path} is damaged ({reason}). Delete it and train again."
         ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not is_ours:
         raise ValueError(f"{path} is not a checkpoint of recbole-llm (expected format {FORMAT!r}).")
-    return _decode(state)
+    return dict(state)
 
 
 def load_weights(
@@ -77,16 +93,49 @@ def load_weights(
         ValueError: the weights do not fit the model; the text says which version saved them.
     """
     state = load_checkpoint(path, device)
+    check_fields(state, {"state_dict": dict, "other_parameter": dict}, path)
     try:
         model.load_state_dict(state["state_dict"])
-    except RuntimeError as error:  # torch: a heading, then a line for each difference
+    except (RuntimeError, TypeError, AttributeError) as error:
+        # torch: a heading, then a line for each difference
         difference = str(error).splitlines()[-1].strip()
         raise ValueError(
             f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}: "
             f"{difference} Were the settings the same when it was saved?"
         ) from error
-    model.load_other_parameter(state["other_parameter"])  # type: ignore[operator]
+    own: Any = model
+    unknown = sorted(set(state["other_parameter"]) - set(own.other_parameter()))
+    if unknown:
+        raise ValueError(
+            f"checkpoint {path}{saved_by(state)} does not fit this {type(model).__name__}, which "
+            f"has no {', '.join(map(str, unknown))}."
+        )
+    own.load_other_parameter(state["other_parameter"])
     return state
+
+
+def check_fields(state: Mapping[str, Any], fields: Mapping[str, type], path: Path) -> None:
+    """Check that a checkpoint's content has what its reader needs.
+
+    Args:
+        state: content of the checkpoint.
+        fields: type by name.
+        path: the checkpoint, for the message.
+
+    Raises:
+        ValueError: a field is missing or of another type.
+    """
+    for name, kind in fields.items():
+        if name not in state:
+            raise ValueError(
+                f"checkpoint {path}{saved_by(state)} lacks {name!r}. Delete it and train again."
+            )
+        if not isinstance(state[name], kind):
+            raise ValueError(
+                f"checkpoint {path}{saved_by(state)}: {name!r} is of type "
+                f"{type(state[name]).__name__}, expected {kind.__name__}. Delete it and train "
+                f"again."
+            )
 
 
 def saved_by(state: Mapping[str, Any]) -> str:

@@ -45,7 +45,8 @@ class HarnessMixin(EvaluationMixin):
     ) -> tuple[float, dict[str, float] | None]:
         """Train with early stopping on the validation part; see RecBole's ``Trainer.fit``.
 
-        A state to resume from is saved after an epoch, at most every ``checkpoint_s`` seconds.
+        A state to resume from is saved after every epoch that takes long enough for it, else
+        after several, see ``_is_save_due``.
         """
         if not self.trains_by_epoch():
             best = super().fit(train_data, valid_data, verbose, saved, show_progress, callback_fn)
@@ -59,15 +60,14 @@ class HarnessMixin(EvaluationMixin):
             train_data.get_model(self.model)
         if saved and self.start_epoch == 0:
             self._save_best(-1)  # epochs: 0 still leaves a model to evaluate
-        saved_at = time.monotonic()
+        self.saved_at, self.save_s = time.monotonic(), 0.0
         for epoch in range(self.start_epoch, self.epochs):
             stop = self._one_epoch(
                 epoch, train_data, valid_data, verbose, saved, show_progress, callback_fn
             )
             finished = stop or epoch + 1 == self.epochs
-            if saved and (finished or time.monotonic() - saved_at >= self.config["checkpoint_s"]):
+            if saved and (finished or self._is_save_due()):
                 self._save_last(epoch, train_data, finished=finished)
-                saved_at = time.monotonic()
             if stop:
                 if verbose:
                     self.logger.info("Stopped early: the best epoch was %s", self.best_epoch)

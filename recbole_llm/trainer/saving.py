@@ -1,6 +1,8 @@
 """What of a training is saved, and how a killed one resumes from it."""
 
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,24 @@ from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 
 from recbole_llm.trainer.checkpoint import (
+    check_fields,
     load_weights,
     random_state,
     save_checkpoint,
     saved_by,
     set_random_state,
 )
+
+# What saving may cost: this part of the time since the last save.
+_MAX_COST = 0.03
+_FIELDS = {
+    "epoch": int,
+    "optimizers": dict,
+    "progress": str,
+    "counters": dict,
+    "random": dict,
+    "loader_random": torch.Tensor,
+}
 
 
 class SavingMixin(Trainer):
@@ -24,11 +38,15 @@ class SavingMixin(Trainer):
         checkpoint_folder: folder of both files; ``use_folder`` sets it before ``fit``.
         epochs_log: one dict an epoch: loss, seconds, validation metrics.
         best_epoch: the epoch that validation chose, counted from 0; None before the first.
+        saved_at: time of the last save of ``last.pth``, or of the begin of training, in seconds.
+        save_s: seconds that the last save of ``last.pth`` took; 0 before the first.
     """
 
     checkpoint_folder: Path
     epochs_log: list[dict[str, Any]]
     best_epoch: int | None
+    saved_at: float
+    save_s: float
     train_loss_dict: dict[int, float]
     best_valid_score: float
     cur_step: int
@@ -70,7 +88,17 @@ class SavingMixin(Trainer):
             "other_parameter": self.model.other_parameter(),
         }
 
+    def _is_save_due(self) -> bool:
+        """Return whether ``last.pth`` is to be saved after the epoch that just ended.
+
+        It is when another save, as long as the last one, costs less than 3 % of the time since
+        then, and after ``checkpoint_s`` seconds at any cost.
+        """
+        since = time.monotonic() - self.saved_at
+        return since >= self.config["checkpoint_s"] or self.save_s <= _MAX_COST * since
+
     def _save_last(self, epoch: int, train_data: AbstractDataLoader, finished: bool) -> None:
+        begin = time.monotonic()
         progress = {
             "cur_step": self.cur_step,
             "best_valid_score": float(self.best_valid_score),
@@ -94,6 +122,8 @@ class SavingMixin(Trainer):
                 "loader_random": train_data.generator.get_state(),
             },
         )
+        self.saved_at = time.monotonic()
+        self.save_s = self.saved_at - begin
 
     def _counters(self) -> dict[str, float]:
         """Return the model's plain numbers: MultiVAE and others count their steps in one."""
@@ -124,21 +154,42 @@ class SavingMixin(Trainer):
                 f"cannot be resumed. Leave --resume out."
             )
         state = load_weights(self.model, self.last_file, self.device)
-        unknown = sorted(set(state["counters"]) - set(vars(self.model)))
-        if unknown:
-            raise ValueError(
-                f"--resume: {self.last_file}{saved_by(state)} keeps {', '.join(unknown)}, which "
-                f"{self.config['model']} no longer has. Leave --resume out to train anew."
-            )
-        for name, value in state["counters"].items():
-            setattr(self.model, name, value)
-        for name, optimizer in self._optimizers().items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self._set_progress(state["epoch"], json.loads(state["progress"]))
-        set_random_state(state["random"])
-        train_data.generator.set_state(state["loader_random"].cpu())
+        check_fields(state, _FIELDS, self.last_file)
+        self._set_counters(state)
+        try:
+            for name, optimizer in self._optimizers().items():
+                _load_optimizer(optimizer, state["optimizers"][name])
+            self._set_progress(state["epoch"], json.loads(state["progress"]))
+            set_random_state(state["random"])
+            train_data.generator.set_state(state["loader_random"].cpu())
+        except Exception as error:  # of json, random, numpy or torch, each with kinds of its own
+            raise self._damaged(state, error) from error
         self.logger.info("Resumed after epoch %d from %s", state["epoch"], self.last_file)
         return True
+
+    def _damaged(self, state: Mapping[str, Any], error: Exception) -> ValueError:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return ValueError(
+            f"--resume: checkpoint {self.last_file}{saved_by(state)} cannot be resumed from "
+            f"({type(error).__name__}: {reason}). Leave --resume out to train anew."
+        )
+
+    def _set_counters(self, state: Mapping[str, Any]) -> None:
+        """Set the model's plain numbers, and nothing else of it.
+
+        Raises:
+            ValueError: the model has no such number, or the value is no number.
+        """
+        known = self._counters()
+        for name, value in state["counters"].items():
+            if name not in known:
+                raise ValueError(
+                    f"--resume: {self.last_file}{saved_by(state)} keeps {name}, which "
+                    f"{self.config['model']} no longer has. Leave --resume out to train anew."
+                )
+            if type(value) not in (int, float):
+                raise self._damaged(state, TypeError(f"{name} is no number"))
+            setattr(self.model, name, value)
 
     def _set_progress(self, epoch: int, progress: dict[str, Any]) -> None:
         self.cur_step = progress["cur_step"]
@@ -158,3 +209,15 @@ class SavingMixin(Trainer):
         path = Path(model_file or self.saved_model_file)
         state = load_weights(self.model, path, self.device)
         self.logger.info("Loaded epoch %d from %s", state["epoch"], path)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimizer's state; torch compares the number of parameters and not their shapes."""
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape not in (parameter.shape, ()):
+                raise ValueError(
+                    f"the optimizer's {name} has shape {tuple(value.shape)}, its parameter "
+                    f"{tuple(parameter.shape)}"
+                )

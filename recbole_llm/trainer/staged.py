@@ -8,17 +8,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from recbole.data.dataset.dataset import Dataset
+
 from recbole_llm.config import VOLATILE_KEYS, Config
 from recbole_llm.data.loading import Split
+from recbole_llm.locks import only_writer
 from recbole_llm.model.base import ModelHooks, hooks_of
 from recbole_llm.record import RunRecord, Stage
-from recbole_llm.trainer.checkpoint import load_checkpoint, save_checkpoint
+from recbole_llm.trainer.checkpoint import check_fields, load_checkpoint, save_checkpoint
 from recbole_llm.trainer.fit import StageOutput, fit_stage
 from recbole_llm.trainer.source import imported_files
 from recbole_llm.version import __version__
 
 # The module where the code begins that trains a stage, from its data on.
 _TRAINING = fit_stage.__module__
+_FIELDS = {"tensors": dict, "trainable": int, "parameters": int, "seconds": float, "metrics": str}
 
 
 class PlannedStage(NamedTuple):
@@ -28,6 +33,11 @@ class PlannedStage(NamedTuple):
     model: str
     config: Config
     folder: Path
+
+    @property
+    def output(self) -> Path:
+        """Path of what the finished stage exports."""
+        return self.folder / "output.pth"
 
 
 def plan_stages(config: Config, data_key: Mapping[str, Any]) -> list[PlannedStage]:
@@ -81,19 +91,41 @@ def run_stages(
     outputs: dict[str, StageOutput] = {}
     for planned in plan_stages(config, data_key):
         with record.stage(f"{planned.name} ({planned.model})") as stage:
-            content = _read_output(planned.folder / "output.pth")
-            if content is None:
-                content = _train(planned, split, stage, with_test)
+            try:
+                content = _read_output(planned, split.dataset)
+            except (FileNotFoundError, ValueError):
+                content = _read_or_train(planned, split, stage, with_test)
             else:
                 _fill_from_cache(stage, planned, content, with_test)
             outputs[planned.name] = content["tensors"]
     return outputs
 
 
+def _read_or_train(
+    planned: PlannedStage, split: Split, stage: Stage, with_test: bool
+) -> dict[str, Any]:
+    """Train a stage, unless another process does: then wait and read its output."""
+    log = logging.getLogger()
+
+    def on_wait(holder: str) -> None:
+        log.info("Stage %r: waiting for %s, which trains it", planned.name, holder)
+
+    with only_writer(planned.folder, on_wait):
+        try:
+            content = _read_output(planned, split.dataset)
+        except FileNotFoundError:
+            return _train(planned, split, stage, with_test)
+        except ValueError as error:
+            log.warning("%s; training this stage again.", error)
+            return _train(planned, split, stage, with_test)
+        _fill_from_cache(stage, planned, content, with_test)
+        return content
+
+
 def _train(planned: PlannedStage, split: Split, stage: Stage, with_test: bool) -> dict[str, Any]:
     """Train a stage and return what its ``output.pth`` then holds."""
-    log, (_, model, config, folder) = logging.getLogger(), planned
-    log.info("Stage %r: training %s in %s", planned.name, model, folder)
+    log, (name, model, config, folder) = logging.getLogger(), planned
+    log.info("Stage %r: training %s in %s", name, model, folder)
     begin = time.monotonic()
     tensors = fit_stage(config, split, folder, stage, with_test)
     content = {
@@ -103,7 +135,8 @@ def _train(planned: PlannedStage, split: Split, stage: Stage, with_test: bool) -
         "seconds": time.monotonic() - begin,
         "metrics": json.dumps(stage.metrics),
     }
-    save_checkpoint(folder / "output.pth", content)
+    check_tensors(tensors, split.dataset, f"stage {name!r} ({model}), trained in {folder}")
+    save_checkpoint(planned.output, content)
     (folder / "last.pth").unlink(missing_ok=True)  # nothing is left to resume
     return content
 
@@ -122,32 +155,63 @@ def _fill_from_cache(
         stage.metrics.pop("test", None)
 
 
-def read_stages(config: Config, data_key: Mapping[str, Any]) -> dict[str, StageOutput]:
+def read_stages(
+    config: Config, data_key: Mapping[str, Any], dataset: Dataset
+) -> dict[str, StageOutput]:
     """Return what ``run_stages`` left in ``cache_dir``; nothing is trained.
 
     Raises:
         FileNotFoundError: a stage of these settings, data and code is missing.
+        ValueError: the output of a stage is damaged, or does not fit the dataset.
     """
     outputs: dict[str, StageOutput] = {}
-    for name, model, _, folder in plan_stages(config, data_key):
-        content = _read_output(folder / "output.pth")
-        if content is None:
+    for planned in plan_stages(config, data_key):
+        try:
+            outputs[planned.name] = _read_output(planned, dataset)["tensors"]
+        except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"stage {name!r} ({model}) of {config['model']} is not in {folder}: another "
-                f"cache_dir, or the code has changed since. Run the model again, which trains it."
-            )
-        outputs[name] = content["tensors"]
+                f"stage {planned.name!r} ({planned.model}) of {config['model']} is not in "
+                f"{planned.folder}: another cache_dir, or the code has changed since. Run the "
+                f"model again, which trains it."
+            ) from error
     return outputs
 
 
-def _read_output(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        return load_checkpoint(path)
-    except ValueError as error:
-        logging.getLogger().warning("%s; training this stage again.", error)
-        return None
+def _read_output(planned: PlannedStage, dataset: Dataset) -> dict[str, Any]:
+    """Return what a stage's ``output.pth`` holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged, or does not fit the dataset.
+    """
+    content = load_checkpoint(planned.output)
+    check_fields(content, _FIELDS, planned.output)
+    check_tensors(content["tensors"], dataset, f"stage output {planned.output}")
+    return content
+
+
+def check_tensors(tensors: StageOutput, dataset: Dataset, origin: str) -> None:
+    """Check what a stage exports before another model is built from it.
+
+    Args:
+        tensors: tensors by name; ``user_embedding`` and ``item_embedding`` have a row an id.
+        dataset: dataset of the run.
+        origin: stage or file that the tensors come from, for the message.
+
+    Raises:
+        ValueError: a value is no tensor, holds NaN or infinity, or has another number of rows than
+            the dataset.
+    """
+    n_rows = {"user_embedding": dataset.user_num, "item_embedding": dataset.item_num}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor):
+            raise ValueError(f"{origin}: {name!r} is no tensor")
+        if name in n_rows and (tensor.dim() != 2 or len(tensor) != n_rows[name]):
+            raise ValueError(
+                f"{origin}: {name!r} has shape {tuple(tensor.shape)}, expected {n_rows[name]} rows"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{origin}: {name!r} holds NaN or infinity")
 
 
 def _cache_key(config: Config, data_key: Mapping[str, Any]) -> str:

@@ -219,3 +219,12 @@ def test_installed_recbole_is_left_alone(tmp_path, capsys):
     place = ["--dataset=ml-100k", f"--data_path={tmp_path}", "--modality=text"]
     assert main(["encode", *place]) == 2
     assert "Give --output=FILE.npy" in capsys.readouterr().err
+
+
+def test_kind_8_half_a_manifest_of_a_killed_run_is_cleared(shop, encode):
+    half = shop.path / ".text_feat.json.1.2.partial"
+    half.touch()
+    other = shop.path / ".image_feat.json.1.2.partial"  # of another process, perhaps a live one
+    other.touch()
+    assert encode("text") == 0
+    assert not half.exists() and other.exists()

@@ -45,3 +45,19 @@ def test_first_line_half_written_starts_anew(grow, tmp_path):
     grow()
     (tmp_path / ".text_feat.partial.jsonl").write_text('{"enc')
     assert grow().n_done == 0
+
+
+@pytest.mark.parametrize("kept", [140, 151, 100, 0])
+def test_kind_8_a_truncated_file_starts_anew(kept, grow, tmp_path):
+    grow().write(5, np.arange(5), np.ones((5, 2)), {1: "no text"})
+    path = tmp_path / ".text_feat.partial.npy"
+    path.write_bytes(path.read_bytes()[:kept])
+    again = grow()
+    assert again.n_done == 0 and again.failed == {}, "its rows would be zero"
+    assert np.load(path).shape == (6, 2)
+
+
+def test_kind_8_a_file_of_another_shape_starts_anew(grow, tmp_path):
+    grow().write(5, np.arange(5), np.ones((5, 2)), {})
+    np.save(tmp_path / ".text_feat.partial.npy", np.ones((6, 2), np.float32))
+    assert grow().n_done == 0

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from recbole.model.abstract_recommender import GeneralRecommender
 
 from recbole_llm.trainer.checkpoint import (
     load_checkpoint,
+    load_weights,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -132,3 +134,79 @@ def test_random_state_survives_the_file(tmp_path: Path) -> None:
     draw()
     set_random_state(load_checkpoint(tmp_path / "r.pth")["random"])
     assert draw() == wanted
+
+
+def test_kind_8_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.pth"
+    save_checkpoint(path, {"x": torch.rand(1000), "epoch": 3})
+    whole, draws = path.read_bytes(), random.Random(0)
+    for _ in range(60):
+        flipped = bytearray(whole)
+        flipped[draws.randrange(len(whole))] ^= 1 << draws.randrange(8)
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"last\.pth is damaged"):
+            load_checkpoint(path)
+    path.write_bytes(whole)
+    assert set(load_checkpoint(path)) == {"format", "version", "x", "epoch"}
+
+
+@pytest.mark.parametrize("cut", [1, 70, 71, 72, 73, 90])
+def test_kind_8_a_cut_off_checksum_is_noticed(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "last.pth"
+    save_checkpoint(path, {"x": torch.rand(10)})
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(ValueError, match=r"last\.pth is damaged"):
+        load_checkpoint(path)
+
+
+def test_a_file_of_a_version_without_checksums_is_loaded(tmp_path: Path) -> None:
+    torch.save({"format": "recbole-llm/1", "x": torch.ones(2)}, tmp_path / "old.pth")
+    assert load_checkpoint(tmp_path / "old.pth")["x"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("size", [1, 10, 100, 5000])
+def test_kind_7_random_bytes_are_named(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "best.pth"
+    for seed in range(20):
+        path.write_bytes(random.Random(seed).randbytes(size))
+        with pytest.raises(ValueError, match=r"best\.pth") as info:
+            load_checkpoint(path)
+        assert "\n" not in str(info.value)
+
+
+class Small(GeneralRecommender):
+    """One weight, and one value besides the weights."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+        self.weight = torch.nn.Parameter(torch.zeros(2))
+        self.other_parameter_name = ["item_cnt"]
+        self.item_cnt = None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state_dict": None}, "'state_dict' is of type NoneType, expected dict"),
+        ({"state_dict": {"weight": torch.zeros(3)}}, "size mismatch for weight"),
+        ({"state_dict": {}}, "weight"),
+        ({"state_dict": {"weight": "text"}}, "weight"),
+        ({"other_parameter": {"forward": 1}}, "has no forward"),
+        ({"other_parameter": 1}, "'other_parameter' is of type int"),
+    ],
+)
+def test_kind_7_content_that_does_not_fit_is_named(
+    tmp_path: Path, change: dict, message: str
+) -> None:
+    path, model = tmp_path / "best.pth", Small()
+    content = {"state_dict": {"weight": torch.ones(2)}, "other_parameter": {"item_cnt": 3}}
+    save_checkpoint(path, content)
+    load_weights(model, path)
+    assert model.item_cnt == 3 and model.weight.tolist() == [1, 1]
+    save_checkpoint(path, {**content, **change})
+    with pytest.raises(ValueError, match=message) as info:
+        load_weights(model, path)
+    assert "best.pth" in str(info.value) and "\n" not in str(info.value)
+    save_checkpoint(path, {"other_parameter": {}})
+    with pytest.raises(ValueError, match=r"best\.pth .*lacks 'state_dict'"):
+        load_weights(model, path)

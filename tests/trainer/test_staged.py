@@ -1,8 +1,11 @@
 """Stages are trained once, found again, and trained again when anything they depend on changes."""
 
 import logging
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,14 +13,16 @@ import torch
 
 from recbole_llm.config import Config, stage_config
 from recbole_llm.data.loading import Split
+from recbole_llm.locks import only_writer
 from recbole_llm.record import RunRecord, Stage, new_record
 from recbole_llm.registry import StageSpec
 from recbole_llm.trainer import staged
-from recbole_llm.trainer.checkpoint import load_checkpoint
+from recbole_llm.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.staged import run_stages
 
-SPLIT = Split(None, None, None, None)  # the stages' training is replaced
+DATASET = SimpleNamespace(user_num=3, item_num=2)
+SPLIT = Split(DATASET, None, None, None)  # the stages' training is replaced
 DATA = {"files": {"x.inter": "1"}, "split": "2"}
 
 
@@ -314,3 +319,68 @@ def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
     weights = load_checkpoint(Path(fresh.files["checkpoint"]))["state_dict"]
     stage = load_checkpoint(output)["tensors"]["item_embedding"]
     assert torch.equal(weights["item_embedding.weight"], stage)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"item_embedding": torch.full((2, 2), torch.nan)}, "'item_embedding' holds NaN or inf"),
+        ({"item_embedding": torch.ones(5, 2)}, r"has shape \(5, 2\), expected 2 rows"),
+        ({"user_embedding": torch.ones(2, 2)}, r"has shape \(2, 2\), expected 3 rows"),
+        ({"item_embedding": [1.0]}, "'item_embedding' is no tensor"),
+    ],
+)
+def test_kind_8_an_output_that_cannot_be_used_is_trained_again(
+    tensors: dict[str, Any],
+    message: str,
+    stages: Any,
+    work: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stages()
+    (path,) = (work / "saved" / "cache" / "stages").glob("LightGCN-*/output.pth")
+    save_checkpoint(path, load_checkpoint(path) | {"tensors": tensors})
+    config = Config("staged_models:Outer", "ml-100k")
+    with pytest.raises(ValueError, match=message) as info:
+        staged.read_stages(config, DATA, DATASET)
+    assert str(path.relative_to(work)) in str(info.value)
+    with caplog.at_level(logging.WARNING):
+        assert stages() == ["LightGCN"]
+    assert f"stage output {path.relative_to(work)}" in caplog.text
+    assert "learning_rate" not in caplog.text
+    assert stages() == []
+
+
+def test_kind_8_a_stage_that_exports_nan_is_named_and_not_kept(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config("staged_models:Single", "ml-100k")
+    wrong = {"item_embedding": torch.full((2, 2), torch.inf)}
+    monkeypatch.setattr(staged, "fit_stage", lambda *_: wrong)
+    with pytest.raises(ValueError, match=r"stage 'first' .*, trained in .*holds NaN or infinity"):
+        run_stages(config, SPLIT, DATA, new_record(config, "test"))
+    assert not list(work.rglob("output.pth"))
+
+
+def test_kind_8_a_stage_in_training_elsewhere_is_waited_for(
+    stages: Any, work: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages()
+    monkeypatch.setattr("recbole_llm.locks._GRACE_S", 0)
+    (path,) = (work / "saved" / "cache" / "stages").glob("LightGCN-*/output.pth")
+    moved = path.rename(work / "output.pth")
+    trainer = only_writer(path.parent)  # another process that trains the stage
+    trainer.__enter__()
+    sleep = time.sleep
+
+    def finish(seconds: float) -> None:
+        moved.rename(path)
+        trainer.__exit__(None, None, None)
+        monkeypatch.setattr("recbole_llm.locks.time.sleep", sleep)
+
+    monkeypatch.setattr("recbole_llm.locks.time.sleep", finish)
+    with caplog.at_level(logging.INFO):
+        assert stages() == []
+    expected = f"Stage 'second': waiting for process id {os.getpid()} on host"
+    assert expected in caplog.text
+    assert stages.record.stages[1].cached_from_s is not None
