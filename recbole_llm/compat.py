@@ -10,6 +10,7 @@ import importlib.metadata
 import inspect
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -69,8 +70,9 @@ def bounded_rejections(is_rejected: Callable[[], bool]) -> Iterator[None]:
         yield
     raise ValueError(
         f"no negative item was found in {MAX_REJECTIONS:,} draws: a user has interacted with "
-        f"(almost) every item that can be drawn. Drop such users, for example by "
-        f"--user_inter_num_interval, or choose a model that needs no negative items."
+        f"(almost) every item that can be drawn, or an item with every user. Drop such users or "
+        f"items, for example by --user_inter_num_interval, or choose a model that needs no "
+        f"negative items."
     )
 
 
@@ -149,6 +151,24 @@ def _repair_data() -> None:
         "_remove_duplication",
         ("ascending=True, inplace=True", 'ascending=True, inplace=True, kind="stable"'),
     )
+    # Where users and items are missing, the labels of rows were taken for their positions.
+    _rewrite(
+        Dataset,
+        "_filter_nan_user_or_item",
+        ("feat.drop(feat.index[dropped_feat], inplace", "feat.drop(dropped_feat, inplace"),
+        ("self.inter_feat.index[dropped_inter], inplace", "dropped_inter, inplace"),
+    )
+    # The sorted rows' parts were given to the unsorted rows.
+    _rewrite(
+        Dataset,
+        "time_based_split",
+        (
+            "grouped_index = np.array(grouped_index)\n",
+            "grouped_index = np.array(grouped_index)\n"
+            "        time = self.inter_feat[self.time_field].numpy()[grouped_index]\n"
+            "        grouped_index = grouped_index[np.argsort(time, kind='stable')]\n",
+        ),
+    )
     # A descending sort has a negative stride, which torch refuses.
     _rewrite(
         Interaction,
@@ -159,9 +179,13 @@ def _repair_data() -> None:
 
 
 def _repair_models() -> None:
-    """Repair RecBole's popularity and neighbour models."""
+    """Repair RecBole's popularity and neighbour models, and BERT4Rec."""
     from recbole.model.general_recommender import asymknn, itemknn
     from recbole.model.general_recommender.pop import Pop
+    from recbole.model.sequential_recommender.bert4rec import BERT4Rec
+
+    # Position 0 is a position, and not padding: a masked first item was never learned from.
+    _rewrite(BERT4Rec, "calculate_loss", ("(masked_index > 0)", "(pos_items > 0)"), times=2)
 
     # An item that a batch holds several times was counted once, and sampled negatives counted too.
     label = 'self.LABEL = config["LABEL_FIELD"]'
@@ -197,8 +221,11 @@ def _repair_models() -> None:
 
 def _repair_metrics() -> None:
     """Repair RecBole's metrics beyond accuracy."""
+    from recbole.evaluator import collector
     from recbole.evaluator.collector import Collector
-    from recbole.evaluator.metrics import ShannonEntropy
+    from recbole.evaluator.metrics import ShannonEntropy, TailPercentage
+
+    collector.count_items = count_items
 
     # ItemCoverage and its relatives collect an int or a Counter, which has no .cpu().
     _rewrite(
@@ -210,32 +237,84 @@ def _repair_metrics() -> None:
         ),
     )
     # Padding is no item: it was counted in the denominators of ItemCoverage and GiniIndex.
+    # A sequential data set's rows leave out each user's first item, and a knowledge-aware loader
+    # has its data set under one name only.
     _rewrite(
         Collector,
         "data_collect",
-        ("train_data.dataset.num(item_id)", "train_data.dataset.num(item_id) - 1"),
-        ("train_data.dataset.num(user_id)", "train_data.dataset.num(user_id) - 1"),
+        ("train_data.dataset.num(item_id)", "train_data._dataset.num(item_id) - 1"),
+        ("train_data.dataset.num(user_id)", "train_data._dataset.num(user_id) - 1"),
+        ("train_data.dataset.item_counter", "count_items(train_data._dataset)"),
+        ("train_data.dataset.user_counter", "train_data._dataset.user_counter"),
+    )
+    # A list is searched for every recommended item.
+    _rewrite(
+        TailPercentage,
+        "get_tail",
+        ("value = np.zeros_like", "tail_items = set(tail_items); value = np.zeros_like"),
     )
     # The documented formula is the sum of -p log p, not its mean over the recommended items.
     _rewrite(ShannonEntropy, "get_entropy", ("return result / len(item_count)", "return result"))
 
 
+def count_items(dataset: Any) -> Counter[int]:
+    """Count each item's interactions in a part of RecBole's, each user's first one included."""
+    return Counter(dataset.inter_matrix(form="coo").col.tolist())
+
+
+def _repair_samplers() -> None:
+    """Repair the popularity that RecBole draws items by, and its dynamic negative sampling."""
+    from recbole.data.dataloader.abstract_dataloader import NegSampleDataLoader
+    from recbole.sampler.sampler import AbstractSampler, Sampler
+
+    # Validation and test interactions told the training which items are popular.
+    _rewrite(
+        Sampler,
+        "_get_candidates_list",
+        ("for dataset in self.datasets:", "for dataset in self.datasets[:1]:"),
+    )
+    # What rounding leaves of an item's share was drawn as item -1.
+    _rewrite(
+        AbstractSampler,
+        "_build_alias_table",
+        (
+            "elif self.prob[l] > 1:\n            large_q.append(l)\n",
+            "elif self.prob[l] > 1:\n            large_q.append(l)\n"
+            "    for i in large_q + small_q:\n        self.prob[i] = 1\n",
+        ),
+    )
+    # Candidates were scored with the features of the positive item.
+    _rewrite(
+        NegSampleDataLoader,
+        "_neg_sampling",
+        (
+            "interaction.update(neg_item_feat)",
+            "interaction.update(self._dataset.join(Interaction({self.iid_field: "
+            "neg_candidate_ids})).to(self.model.device))",
+        ),
+    )
+
+
 def _bound_rejections() -> None:
     """Let no sampler of RecBole draw for ever where a user has all items."""
     from recbole.data import transform
+    from recbole.model.general_recommender import line
+    from recbole.model.sequential_recommender import s3rec
     from recbole.sampler import sampler
 
     pending = "while len(check_list) > 0:"
     bounded = "for _ in bounded_rejections(lambda: len(check_list) > 0):"
-    for module in (transform, sampler):
+    for module in (transform, sampler, line, s3rec):
         module.bounded_rejections = bounded_rejections
     _rewrite(sampler.AbstractSampler, "sample_by_key_ids", (pending, bounded), times=2)
     _rewrite(sampler.SeqSampler, "sample_neg_sequence", (pending, bounded))
-    _rewrite(
-        transform.MaskItemSequence,
-        "_neg_sample",
-        ("while item in item_set:", "for _ in bounded_rejections(lambda: item in item_set):"),
-    )
+    _rewrite(line.LINE, "sampler", (pending, bounded))
+    for owner in (transform.MaskItemSequence, s3rec.S3Rec):
+        _rewrite(
+            owner,
+            "_neg_sample",
+            ("while item in item_set:", "for _ in bounded_rejections(lambda: item in item_set):"),
+        )
 
 
 def _undo_anomaly_detection() -> None:
@@ -252,8 +331,9 @@ def _undo_anomaly_detection() -> None:
 _check_recbole()
 _restore_numpy_aliases()
 _restore_dok_update()
+_undo_anomaly_detection()
 _repair_data()
 _repair_models()
 _repair_metrics()
+_repair_samplers()
 _bound_rejections()
-_undo_anomaly_detection()
