@@ -7,19 +7,15 @@ checked to be there first, so another RecBole release fails loudly here and not 
 
 import importlib
 import importlib.metadata
-import inspect
-import sys
-import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
 
-SUPPORTED_RECBOLE = "1.2.1"
+from recbole_llm.rewriting import SUPPORTED_RECBOLE, rewrite
 
 
 def _check_recbole() -> None:
@@ -76,35 +72,6 @@ def bounded_rejections(is_rejected: Callable[[], bool]) -> Iterator[None]:
     )
 
 
-def _rewrite(owner: type, method: str, *edits: tuple[str, str], times: int = 1) -> None:
-    """Recompile ``owner.method`` with each (old, new) text edit applied.
-
-    Args:
-        owner: class of RecBole.
-        method: name of its method.
-        edits: old text and new text.
-        times: how often each old text stands in the upstream source.
-
-    Raises:
-        RuntimeError: an old text is not in the upstream source ``times`` times.
-    """
-    function: Callable[..., Any] = inspect.unwrap(getattr(owner, method))
-    source = textwrap.dedent(inspect.getsource(function))
-    for old, new in edits:
-        if source.count(old) != times:
-            raise RuntimeError(
-                f"{owner.__module__}.{owner.__qualname__}.{method} is not the one of RecBole "
-                f"{SUPPORTED_RECBOLE}: expected {old!r} {times} times, found it "
-                f"{source.count(old)} times."
-            )
-        source = source.replace(old, new)
-    module: ModuleType = sys.modules[owner.__module__]
-    scope: dict[str, Any] = {}
-    code = compile(source, inspect.getfile(function), "exec")
-    exec(code, module.__dict__, scope)  # noqa: S102 - upstream's own text, edited above
-    setattr(owner, method, scope[method])
-
-
 def _repair_data() -> None:
     """Repair RecBole's datasets and interactions for today's numpy and pandas."""
     from recbole.data.dataset.dataset import Dataset
@@ -112,7 +79,7 @@ def _repair_data() -> None:
     from recbole.data.interaction import Interaction
 
     # pandas 3 ignores a chained fillna(inplace): NaN tokens would become -2^63.
-    _rewrite(
+    rewrite(
         Dataset,
         "_fill_nan",
         (
@@ -124,7 +91,7 @@ def _repair_data() -> None:
             "feat[field] = feat[field].fillna(value=feat[field].mean())",
         ),
     )
-    _rewrite(
+    rewrite(
         Dataset,
         "_load_feat",
         ('df[field].fillna(value="", inplace=True)', 'df[field] = df[field].fillna(value="")'),
@@ -136,30 +103,30 @@ def _repair_data() -> None:
         ),
     )
     # pandas 3: agg(len) is the length of the whole column.
-    _rewrite(
+    rewrite(
         SequentialDataset,
         "_benchmark_presets",
         ("].agg(len)", "].map(len)"),
         # The field is called so only where ITEM_ID_FIELD is item_id.
         ("self.item_id_list_field", 'getattr(self, f"{self.iid_field}_list_field")'),
     )
-    _rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
-    _rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
+    rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
+    rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
     # An unstable sort keeps another duplicate, and so gives another split, on another machine.
-    _rewrite(
+    rewrite(
         Dataset,
         "_remove_duplication",
         ("ascending=True, inplace=True", 'ascending=True, inplace=True, kind="stable"'),
     )
     # Where users and items are missing, the labels of rows were taken for their positions.
-    _rewrite(
+    rewrite(
         Dataset,
         "_filter_nan_user_or_item",
         ("feat.drop(feat.index[dropped_feat], inplace", "feat.drop(dropped_feat, inplace"),
         ("self.inter_feat.index[dropped_inter], inplace", "dropped_inter, inplace"),
     )
     # The sorted rows' parts were given to the unsorted rows.
-    _rewrite(
+    rewrite(
         Dataset,
         "time_based_split",
         (
@@ -170,7 +137,7 @@ def _repair_data() -> None:
         ),
     )
     # A descending sort has a negative stride, which torch refuses.
-    _rewrite(
+    rewrite(
         Interaction,
         "sort",
         ('np.argsort(key, kind="stable")', 'np.argsort(np.asarray(key), kind="stable")'),
@@ -179,18 +146,25 @@ def _repair_data() -> None:
 
 
 def _repair_models() -> None:
-    """Repair RecBole's popularity and neighbour models, and BERT4Rec."""
+    """Repair RecBole's popularity and neighbour models, BERT4Rec, and what a model saves."""
+    from recbole.model.abstract_recommender import AbstractRecommender
     from recbole.model.general_recommender import asymknn, itemknn
     from recbole.model.general_recommender.pop import Pop
     from recbole.model.sequential_recommender.bert4rec import BERT4Rec
 
+    # Five models save a layer a second time, which the state_dict has.
+    rewrite(
+        AbstractRecommender,
+        "other_parameter",
+        ("other_parameter_name}", "other_parameter_name if key not in self._modules}"),
+    )
     # Position 0 is a position, and not padding: a masked first item was never learned from.
-    _rewrite(BERT4Rec, "calculate_loss", ("(masked_index > 0)", "(pos_items > 0)"), times=2)
+    rewrite(BERT4Rec, "calculate_loss", ("(masked_index > 0)", "(pos_items > 0)"), times=2)
 
     # An item that a batch holds several times was counted once, and sampled negatives counted too.
     label = 'self.LABEL = config["LABEL_FIELD"]'
-    _rewrite(Pop, "__init__", ("self.max_cnt = None", f"self.max_cnt = None; {label}"))
-    _rewrite(
+    rewrite(Pop, "__init__", ("self.max_cnt = None", f"self.max_cnt = None; {label}"))
+    rewrite(
         Pop,
         "calculate_loss",
         (
@@ -205,7 +179,7 @@ def _repair_models() -> None:
     )
     # Neighbours of equal weight came in an order that depends on the CPU.
     for knn in (itemknn, asymknn):
-        _rewrite(
+        rewrite(
             knn.ComputeSimilarity,
             "compute_similarity" if knn is itemknn else "compute_asym_similarity",
             (
@@ -228,7 +202,7 @@ def _repair_metrics() -> None:
     collector.count_items = count_items
 
     # ItemCoverage and its relatives collect an int or a Counter, which has no .cpu().
-    _rewrite(
+    rewrite(
         Collector,
         "get_data_struct",
         (
@@ -239,7 +213,7 @@ def _repair_metrics() -> None:
     # Padding is no item: it was counted in the denominators of ItemCoverage and GiniIndex.
     # A sequential data set's rows leave out each user's first item, and a knowledge-aware loader
     # has its data set under one name only.
-    _rewrite(
+    rewrite(
         Collector,
         "data_collect",
         ("train_data.dataset.num(item_id)", "train_data._dataset.num(item_id) - 1"),
@@ -248,13 +222,13 @@ def _repair_metrics() -> None:
         ("train_data.dataset.user_counter", "train_data._dataset.user_counter"),
     )
     # A list is searched for every recommended item.
-    _rewrite(
+    rewrite(
         TailPercentage,
         "get_tail",
         ("value = np.zeros_like", "tail_items = set(tail_items); value = np.zeros_like"),
     )
     # The documented formula is the sum of -p log p, not its mean over the recommended items.
-    _rewrite(ShannonEntropy, "get_entropy", ("return result / len(item_count)", "return result"))
+    rewrite(ShannonEntropy, "get_entropy", ("return result / len(item_count)", "return result"))
 
 
 def count_items(dataset: Any) -> Counter[int]:
@@ -268,13 +242,13 @@ def _repair_samplers() -> None:
     from recbole.sampler.sampler import AbstractSampler, Sampler
 
     # Validation and test interactions told the training which items are popular.
-    _rewrite(
+    rewrite(
         Sampler,
         "_get_candidates_list",
         ("for dataset in self.datasets:", "for dataset in self.datasets[:1]:"),
     )
     # What rounding leaves of an item's share was drawn as item -1.
-    _rewrite(
+    rewrite(
         AbstractSampler,
         "_build_alias_table",
         (
@@ -284,7 +258,7 @@ def _repair_samplers() -> None:
         ),
     )
     # Candidates were scored with the features of the positive item.
-    _rewrite(
+    rewrite(
         NegSampleDataLoader,
         "_neg_sampling",
         (
@@ -306,11 +280,20 @@ def _bound_rejections() -> None:
     bounded = "for _ in bounded_rejections(lambda: len(check_list) > 0):"
     for module in (transform, sampler, line, s3rec):
         module.bounded_rejections = bounded_rejections
-    _rewrite(sampler.AbstractSampler, "sample_by_key_ids", (pending, bounded), times=2)
-    _rewrite(sampler.SeqSampler, "sample_neg_sequence", (pending, bounded))
-    _rewrite(line.LINE, "sampler", (pending, bounded))
+    rewrite(sampler.AbstractSampler, "sample_by_key_ids", (pending, bounded), times=2)
+    rewrite(sampler.SeqSampler, "sample_neg_sequence", (pending, bounded))
+    rewrite(line.LINE, "sampler", (pending, bounded))
+    # A short sequence has room for one mask at least.
+    rewrite(
+        transform.MaskItemSequence,
+        "__init__",
+        (
+            "int(self.mask_ratio * self.max_seq_length)",
+            "max(1, int(self.mask_ratio * self.max_seq_length))",
+        ),
+    )
     for owner in (transform.MaskItemSequence, s3rec.S3Rec):
-        _rewrite(
+        rewrite(
             owner,
             "_neg_sample",
             ("while item in item_set:", "for _ in bounded_rejections(lambda: item in item_set):"),

@@ -23,6 +23,7 @@ from recbole.sampler.sampler import AbstractSampler
 from recbole_llm import compat
 from recbole_llm.config import Config
 from recbole_llm.data.loading import build_loaders, load_split
+from recbole_llm.rewriting import rewrite
 from recbole_llm.trainer.checkpoint import save_checkpoint
 
 FRESH = """
@@ -31,6 +32,7 @@ import torch
 import recbole_llm.config
 import recbole_llm.quick_start
 from recbole_llm.data.loading import build_loaders, load_split
+from recbole_llm.rewriting import rewrite
 from recbole_llm.trainer.checkpoint import save_checkpoint
 from recbole_llm.registry import get_model_class
 anomaly = [torch.is_anomaly_enabled()]
@@ -238,13 +240,13 @@ class Upstream:
 @pytest.mark.parametrize(("old", "times"), [("1 + 2", 0), ("1", 2)])
 def test_unknown_upstream_text_is_refused(old: str, times: int) -> None:
     with pytest.raises(RuntimeError, match=rf"Upstream\.method .*{times} times"):
-        compat._rewrite(Upstream, "method", (old, "3"))
+        rewrite(Upstream, "method", (old, "3"))
     assert Upstream().method() == 2
 
 
 def test_rewrite_edits_the_method() -> None:
     copy = type("Copy", (Upstream,), {"__module__": Upstream.__module__})
-    compat._rewrite(copy, "method", ("1 + 1", "40 + 2"))
+    rewrite(copy, "method", ("1 + 1", "40 + 2"))
     assert copy().method() == 42 and Upstream().method() == 2
 
 
@@ -412,6 +414,28 @@ def test_bert4rec_learns_from_a_masked_first_item(tmp_path: Path) -> None:
     logits = model(sequence)[:, 0] @ model.item_embedding.weight[: model.n_items].T
     expected = torch.nn.functional.cross_entropy(logits + model.output_bias, torch.tensor([1]))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_bert4rec_trains_on_short_sequences(tmp_path: Path) -> None:
+    """A fifth of 4 positions is less than one mask; RecBole's batches are ragged then."""
+    rows = [f"u{user}\ti{(user + n) % 9}\t{n}" for user in range(6) for n in range(4)]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    write_table(tmp_path / "tiny" / "tiny.inter", header, rows)
+    settings = {"data_path": str(tmp_path), "load_col": None, "MAX_ITEM_LIST_LENGTH": 4}
+    config = Config("BERT4Rec", "tiny", overrides={**settings, "mask_ratio": 0.2})
+    batches = list(build_loaders(config, load_split(config)).train)
+    assert batches[0][config["POS_ITEMS"]].shape == (6, 1)
+
+
+@pytest.mark.parametrize("model", ["DIN", "GRU4RecF"])
+def test_a_model_s_layers_are_saved_once(model: str, small_ml100k: Path) -> None:
+    """RecBole saves the embedding layer of DIN, DIEN, FDSA, GRU4RecF, SASRecF a second time."""
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
+    settings = {"data_path": str(small_ml100k), "load_col": columns}
+    config = Config(model, "ml-100k", overrides=settings)
+    built = config.model_class(config, load_split(config).train)
+    assert built.other_parameter() == {}
+    assert any("embed" in name and "layer" in name for name in built.state_dict())
 
 
 def test_neumf_starts_from_checkpoints_of_this_package(small_ml100k: Path, work: Path) -> None:
