@@ -73,10 +73,9 @@ def bounded_rejections(is_rejected: Callable[[], bool]) -> Iterator[None]:
 
 
 def _repair_data() -> None:
-    """Repair RecBole's datasets and interactions for today's numpy and pandas."""
+    """Repair what RecBole reads from files, for today's pandas too."""
     from recbole.data.dataset.dataset import Dataset
     from recbole.data.dataset.sequential_dataset import SequentialDataset
-    from recbole.data.interaction import Interaction
 
     # pandas 3 ignores a chained fillna(inplace): NaN tokens would become -2^63.
     rewrite(
@@ -112,6 +111,13 @@ def _repair_data() -> None:
     )
     rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
     rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
+
+
+def _repair_rows() -> None:
+    """Repair which rows RecBole keeps, how it splits them, and in which order."""
+    from recbole.data.dataset.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
     # An unstable sort keeps another duplicate, and so gives another split, on another machine.
     rewrite(
         Dataset,
@@ -316,6 +322,7 @@ _restore_numpy_aliases()
 _restore_dok_update()
 _undo_anomaly_detection()
 _repair_data()
+_repair_rows()
 _repair_models()
 _repair_metrics()
 _repair_samplers()
