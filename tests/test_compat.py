@@ -1,6 +1,7 @@
 """Each repair of RecBole does what it says, and refuses an upstream that it does not know."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -254,6 +255,18 @@ def test_another_release_of_recbole_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1.3.0")
     with pytest.raises(ImportError, match=r"extends RecBole 1\.2\.1, found 1\.3\.0"):
         compat._check_recbole()
+
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "recbole.md"
+
+
+def test_the_tests_that_docs_name_exist() -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    names = set(re.findall(r"`(test_\w+)`", text))
+    files = set(re.findall(r"`(tests/[\w/]+\.py)`", text))
+    assert len(names) > 20 and len(files) > 3
+    assert names <= set(globals())
+    assert all((DOCS.parent.parent / path).is_file() for path in files)
 
 
 # ---- models and samplers

@@ -6,6 +6,7 @@ from typing import Any
 from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
+from recbole_llm.registry import get_hooks
 from recbole_llm.settings.values import Origin
 
 # RecBole's models outside of the context-aware ones whose loss compares scores with labels.
@@ -17,7 +18,7 @@ _ROW_READERS = frozenset(
 _NEGATIVES = "{distribution: uniform, sample_num: 1}"
 
 
-def check_labels_and_negatives(final: Mapping[str, Any], model_class: type, origin: Origin) -> None:
+def check_labels_and_negatives(final: Mapping[str, Any], model_class: Any, origin: Origin) -> None:
     """Refuse a run whose model or metrics need a label or negative items that nothing makes.
 
     Args:
@@ -48,7 +49,7 @@ def check_labels_and_negatives(final: Mapping[str, Any], model_class: type, orig
         )
 
 
-def reads_label_column(final: Mapping[str, Any], model_class: type) -> bool:
+def reads_label_column(final: Mapping[str, Any], model_class: Any) -> bool:
     """Return whether the run reads LABEL_FIELD from the data set, and ``threshold`` makes none.
 
     Args:
@@ -72,7 +73,7 @@ def _check_ranking_metrics(final: Mapping[str, Any], origin: Origin) -> None:
         )
 
 
-def _check_threshold(final: Mapping[str, Any], model_class: type, origin: Origin) -> None:
+def _check_threshold(final: Mapping[str, Any], model_class: Any, origin: Origin) -> None:
     threshold = final.get("threshold")
     if not threshold:
         return
@@ -110,17 +111,16 @@ def _missing_label(final: Mapping[str, Any], name: str, trains: bool) -> str:
     )
 
 
-def _reads_labels(model_class: type) -> bool:
-    is_context = getattr(model_class, "type", None) == ModelType.CONTEXT
-    return is_context or _is_one_of(model_class, _LABEL_READERS)
+def _reads_labels(model_class: Any) -> bool:
+    return model_class.type == ModelType.CONTEXT or _is_one_of(model_class, _LABEL_READERS)
 
 
-def _trains_on_labels(final: Mapping[str, Any], model_class: type) -> bool:
+def _trains_on_labels(final: Mapping[str, Any], model_class: Any) -> bool:
     """Return whether training reads the data's labels and not those of drawn items."""
     return _reads_labels(model_class) and not _draws(final)
 
 
-def _compares_with_negatives(final: Mapping[str, Any], model_class: type) -> bool:
+def _compares_with_negatives(final: Mapping[str, Any], model_class: Any) -> bool:
     if _has_own_loader(model_class) or _is_one_of(model_class, frozenset(["BERT4Rec"])):
         return False
     kind = getattr(model_class, "input_type", None)
@@ -129,12 +129,12 @@ def _compares_with_negatives(final: Mapping[str, Any], model_class: type) -> boo
     return kind == InputType.PAIRWISE
 
 
-def _has_own_loader(model_class: type) -> bool:
-    is_ours = getattr(model_class, "train_loader", None) is not None
-    return is_ours or _is_one_of(model_class, _ROW_READERS)
+def _has_own_loader(model_class: Any) -> bool:
+    is_own = get_hooks(model_class).train_loader is not None
+    return is_own or _is_one_of(model_class, _ROW_READERS)
 
 
-def _is_one_of(model_class: type, names: frozenset[str]) -> bool:
+def _is_one_of(model_class: Any, names: frozenset[str]) -> bool:
     return any(base.__name__ in names for base in model_class.__mro__)
 
 
