@@ -50,6 +50,7 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("NeuMF", {**FOUR, **NONE}),
     ("NeuMF", {}),
     ("DIN", {}),
+    ("DIEN", {}),
     ("ItemKNN", {**FOUR, **ERRORS}),
     ("LightGCN", {**FOUR, **LABELED}),
     ("MultiVAE", NONE),
