@@ -7,18 +7,15 @@ checked to be there first, so another RecBole release fails loudly here and not 
 
 import importlib
 import importlib.metadata
-import inspect
-import sys
-import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
 
-SUPPORTED_RECBOLE = "1.2.1"
+from recbole_llm.rewriting import SUPPORTED_RECBOLE, rewrite
 
 
 def _check_recbole() -> None:
@@ -69,48 +66,19 @@ def bounded_rejections(is_rejected: Callable[[], bool]) -> Iterator[None]:
         yield
     raise ValueError(
         f"no negative item was found in {MAX_REJECTIONS:,} draws: a user has interacted with "
-        f"(almost) every item that can be drawn. Drop such users, for example by "
-        f"--user_inter_num_interval, or choose a model that needs no negative items."
+        f"(almost) every item that can be drawn, or an item with every user. Drop such users or "
+        f"items, for example by --user_inter_num_interval, or choose a model that needs no "
+        f"negative items."
     )
 
 
-def _rewrite(owner: type, method: str, *edits: tuple[str, str], times: int = 1) -> None:
-    """Recompile ``owner.method`` with each (old, new) text edit applied.
-
-    Args:
-        owner: class of RecBole.
-        method: name of its method.
-        edits: old text and new text.
-        times: how often each old text stands in the upstream source.
-
-    Raises:
-        RuntimeError: an old text is not in the upstream source ``times`` times.
-    """
-    function: Callable[..., Any] = inspect.unwrap(getattr(owner, method))
-    source = textwrap.dedent(inspect.getsource(function))
-    for old, new in edits:
-        if source.count(old) != times:
-            raise RuntimeError(
-                f"{owner.__module__}.{owner.__qualname__}.{method} is not the one of RecBole "
-                f"{SUPPORTED_RECBOLE}: expected {old!r} {times} times, found it "
-                f"{source.count(old)} times."
-            )
-        source = source.replace(old, new)
-    module: ModuleType = sys.modules[owner.__module__]
-    scope: dict[str, Any] = {}
-    code = compile(source, inspect.getfile(function), "exec")
-    exec(code, module.__dict__, scope)  # noqa: S102 - upstream's own text, edited above
-    setattr(owner, method, scope[method])
-
-
 def _repair_data() -> None:
-    """Repair RecBole's datasets and interactions for today's numpy and pandas."""
+    """Repair what RecBole reads from files, for today's pandas too."""
     from recbole.data.dataset.dataset import Dataset
     from recbole.data.dataset.sequential_dataset import SequentialDataset
-    from recbole.data.interaction import Interaction
 
     # pandas 3 ignores a chained fillna(inplace): NaN tokens would become -2^63.
-    _rewrite(
+    rewrite(
         Dataset,
         "_fill_nan",
         (
@@ -122,7 +90,7 @@ def _repair_data() -> None:
             "feat[field] = feat[field].fillna(value=feat[field].mean())",
         ),
     )
-    _rewrite(
+    rewrite(
         Dataset,
         "_load_feat",
         ('df[field].fillna(value="", inplace=True)', 'df[field] = df[field].fillna(value="")'),
@@ -134,23 +102,48 @@ def _repair_data() -> None:
         ),
     )
     # pandas 3: agg(len) is the length of the whole column.
-    _rewrite(
+    rewrite(
         SequentialDataset,
         "_benchmark_presets",
         ("].agg(len)", "].map(len)"),
         # The field is called so only where ITEM_ID_FIELD is item_id.
         ("self.item_id_list_field", 'getattr(self, f"{self.iid_field}_list_field")'),
     )
-    _rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
-    _rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
+    rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
+    rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
+
+
+def _repair_rows() -> None:
+    """Repair which rows RecBole keeps, how it splits them, and in which order."""
+    from recbole.data.dataset.dataset import Dataset
+    from recbole.data.interaction import Interaction
+
     # An unstable sort keeps another duplicate, and so gives another split, on another machine.
-    _rewrite(
+    rewrite(
         Dataset,
         "_remove_duplication",
         ("ascending=True, inplace=True", 'ascending=True, inplace=True, kind="stable"'),
     )
+    # Where users and items are missing, the labels of rows were taken for their positions.
+    rewrite(
+        Dataset,
+        "_filter_nan_user_or_item",
+        ("feat.drop(feat.index[dropped_feat], inplace", "feat.drop(dropped_feat, inplace"),
+        ("self.inter_feat.index[dropped_inter], inplace", "dropped_inter, inplace"),
+    )
+    # The sorted rows' parts were given to the unsorted rows.
+    rewrite(
+        Dataset,
+        "time_based_split",
+        (
+            "grouped_index = np.array(grouped_index)\n",
+            "grouped_index = np.array(grouped_index)\n"
+            "        time = self.inter_feat[self.time_field].numpy()[grouped_index]\n"
+            "        grouped_index = grouped_index[np.argsort(time, kind='stable')]\n",
+        ),
+    )
     # A descending sort has a negative stride, which torch refuses.
-    _rewrite(
+    rewrite(
         Interaction,
         "sort",
         ('np.argsort(key, kind="stable")', 'np.argsort(np.asarray(key), kind="stable")'),
@@ -159,14 +152,25 @@ def _repair_data() -> None:
 
 
 def _repair_models() -> None:
-    """Repair RecBole's popularity and neighbour models."""
+    """Repair RecBole's popularity and neighbour models, BERT4Rec, and what a model saves."""
+    from recbole.model.abstract_recommender import AbstractRecommender
     from recbole.model.general_recommender import asymknn, itemknn
     from recbole.model.general_recommender.pop import Pop
+    from recbole.model.sequential_recommender.bert4rec import BERT4Rec
+
+    # Five models save a layer a second time, which the state_dict has.
+    rewrite(
+        AbstractRecommender,
+        "other_parameter",
+        ("other_parameter_name}", "other_parameter_name if key not in self._modules}"),
+    )
+    # Position 0 is a position, and not padding: a masked first item was never learned from.
+    rewrite(BERT4Rec, "calculate_loss", ("(masked_index > 0)", "(pos_items > 0)"), times=2)
 
     # An item that a batch holds several times was counted once, and sampled negatives counted too.
     label = 'self.LABEL = config["LABEL_FIELD"]'
-    _rewrite(Pop, "__init__", ("self.max_cnt = None", f"self.max_cnt = None; {label}"))
-    _rewrite(
+    rewrite(Pop, "__init__", ("self.max_cnt = None", f"self.max_cnt = None; {label}"))
+    rewrite(
         Pop,
         "calculate_loss",
         (
@@ -181,7 +185,7 @@ def _repair_models() -> None:
     )
     # Neighbours of equal weight came in an order that depends on the CPU.
     for knn in (itemknn, asymknn):
-        _rewrite(
+        rewrite(
             knn.ComputeSimilarity,
             "compute_similarity" if knn is itemknn else "compute_asym_similarity",
             (
@@ -197,11 +201,14 @@ def _repair_models() -> None:
 
 def _repair_metrics() -> None:
     """Repair RecBole's metrics beyond accuracy."""
+    from recbole.evaluator import collector
     from recbole.evaluator.collector import Collector
-    from recbole.evaluator.metrics import ShannonEntropy
+    from recbole.evaluator.metrics import ShannonEntropy, TailPercentage
+
+    collector.count_items = count_items
 
     # ItemCoverage and its relatives collect an int or a Counter, which has no .cpu().
-    _rewrite(
+    rewrite(
         Collector,
         "get_data_struct",
         (
@@ -210,32 +217,93 @@ def _repair_metrics() -> None:
         ),
     )
     # Padding is no item: it was counted in the denominators of ItemCoverage and GiniIndex.
-    _rewrite(
+    # A sequential data set's rows leave out each user's first item, and a knowledge-aware loader
+    # has its data set under one name only.
+    rewrite(
         Collector,
         "data_collect",
-        ("train_data.dataset.num(item_id)", "train_data.dataset.num(item_id) - 1"),
-        ("train_data.dataset.num(user_id)", "train_data.dataset.num(user_id) - 1"),
+        ("train_data.dataset.num(item_id)", "train_data._dataset.num(item_id) - 1"),
+        ("train_data.dataset.num(user_id)", "train_data._dataset.num(user_id) - 1"),
+        ("train_data.dataset.item_counter", "count_items(train_data._dataset)"),
+        ("train_data.dataset.user_counter", "train_data._dataset.user_counter"),
+    )
+    # A list is searched for every recommended item.
+    rewrite(
+        TailPercentage,
+        "get_tail",
+        ("value = np.zeros_like", "tail_items = set(tail_items); value = np.zeros_like"),
     )
     # The documented formula is the sum of -p log p, not its mean over the recommended items.
-    _rewrite(ShannonEntropy, "get_entropy", ("return result / len(item_count)", "return result"))
+    rewrite(ShannonEntropy, "get_entropy", ("return result / len(item_count)", "return result"))
+
+
+def count_items(dataset: Any) -> Counter[int]:
+    """Count each item's interactions in a part of RecBole's, each user's first one included."""
+    return Counter(dataset.inter_matrix(form="coo").col.tolist())
+
+
+def _repair_samplers() -> None:
+    """Repair the popularity that RecBole draws items by, and its dynamic negative sampling."""
+    from recbole.data.dataloader.abstract_dataloader import NegSampleDataLoader
+    from recbole.sampler.sampler import AbstractSampler, Sampler
+
+    # Validation and test interactions told the training which items are popular.
+    rewrite(
+        Sampler,
+        "_get_candidates_list",
+        ("for dataset in self.datasets:", "for dataset in self.datasets[:1]:"),
+    )
+    # What rounding leaves of an item's share was drawn as item -1.
+    rewrite(
+        AbstractSampler,
+        "_build_alias_table",
+        (
+            "elif self.prob[l] > 1:\n            large_q.append(l)\n",
+            "elif self.prob[l] > 1:\n            large_q.append(l)\n"
+            "    for i in large_q + small_q:\n        self.prob[i] = 1\n",
+        ),
+    )
+    # Candidates were scored with the features of the positive item.
+    rewrite(
+        NegSampleDataLoader,
+        "_neg_sampling",
+        (
+            "interaction.update(neg_item_feat)",
+            "interaction.update(self._dataset.join(Interaction({self.iid_field: "
+            "neg_candidate_ids})).to(self.model.device))",
+        ),
+    )
 
 
 def _bound_rejections() -> None:
     """Let no sampler of RecBole draw for ever where a user has all items."""
     from recbole.data import transform
+    from recbole.model.general_recommender import line
+    from recbole.model.sequential_recommender import s3rec
     from recbole.sampler import sampler
 
     pending = "while len(check_list) > 0:"
     bounded = "for _ in bounded_rejections(lambda: len(check_list) > 0):"
-    for module in (transform, sampler):
+    for module in (transform, sampler, line, s3rec):
         module.bounded_rejections = bounded_rejections
-    _rewrite(sampler.AbstractSampler, "sample_by_key_ids", (pending, bounded), times=2)
-    _rewrite(sampler.SeqSampler, "sample_neg_sequence", (pending, bounded))
-    _rewrite(
+    rewrite(sampler.AbstractSampler, "sample_by_key_ids", (pending, bounded), times=2)
+    rewrite(sampler.SeqSampler, "sample_neg_sequence", (pending, bounded))
+    rewrite(line.LINE, "sampler", (pending, bounded))
+    # A short sequence has room for one mask at least.
+    rewrite(
         transform.MaskItemSequence,
-        "_neg_sample",
-        ("while item in item_set:", "for _ in bounded_rejections(lambda: item in item_set):"),
+        "__init__",
+        (
+            "int(self.mask_ratio * self.max_seq_length)",
+            "max(1, int(self.mask_ratio * self.max_seq_length))",
+        ),
     )
+    for owner in (transform.MaskItemSequence, s3rec.S3Rec):
+        rewrite(
+            owner,
+            "_neg_sample",
+            ("while item in item_set:", "for _ in bounded_rejections(lambda: item in item_set):"),
+        )
 
 
 def _undo_anomaly_detection() -> None:
@@ -252,8 +320,10 @@ def _undo_anomaly_detection() -> None:
 _check_recbole()
 _restore_numpy_aliases()
 _restore_dok_update()
+_undo_anomaly_detection()
 _repair_data()
+_repair_rows()
 _repair_models()
 _repair_metrics()
+_repair_samplers()
 _bound_rejections()
-_undo_anomaly_detection()

@@ -24,6 +24,7 @@ from recbole_llm.settings.checks import (
     check_negatives,
     check_size,
 )
+from recbole_llm.settings.labels import check_labels_and_negatives
 from recbole_llm.settings.resolve import (
     Given,
     plain,
@@ -262,6 +263,7 @@ class Config(RecBoleConfig):
             and "train_neg_sample_args" not in self.external_config_dict
         ):
             final["train_neg_sample_args"] = None
+        check_labels_and_negatives(final, self.model_class, self._origin)
         return final
 
     def _check_declared(self, final: dict[str, Any]) -> None:

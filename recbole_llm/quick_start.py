@@ -77,6 +77,8 @@ def run(
         FileNotFoundError: a file is missing.
     """
     hooks = hooks or Hooks()
+    if hooks.origin and "kind" not in hooks.origin:
+        raise ValueError(f"hooks.origin must have a kind, such as 'final', got {hooks.origin!r}.")
     config = Config(model, dataset, config_files, overrides, command_line)
     config.check_available()
     runs = Path(config["runs_dir"])

@@ -175,7 +175,7 @@ def test_kind10_a_password_is_not_in_the_hash_of_the_settings() -> None:
 def test_kind10_error_of_a_failed_run(work: Path) -> None:
     record = new_record(Config("Pop", "ml-100k"), "")
     record.error = f"OperationalError: postgresql://u:{CANARY}@h refused"
-    record.origin = {"storage": f"mysql://u:{CANARY}@h"}
+    record.origin = {"kind": "trial", "storage": f"mysql://u:{CANARY}@h"}
     loaded = RunRecord.load(record.save())
     assert not files_with(CANARY, work) and loaded.error.endswith("u:***@h refused")
 

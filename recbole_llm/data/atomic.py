@@ -8,6 +8,7 @@ import pandas as pd
 
 from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
+from recbole_llm.settings.labels import reads_label_column
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 _NOT_TEXT = re.compile(r"_ids?$|(?:^|_)urls?(?:_|$)|[a-z]U(?:RL|rl)")
@@ -79,6 +80,8 @@ def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
     }
     if config["benchmark_filename"] is None and config["eval_args"].get("order") == "TO":
         needed[config["TIME_FIELD"]] = ("float", "TIME_FIELD, by which `order: TO` sorts")
+    if reads_label_column(config.final_config_dict, config.model_class):
+        needed[config["LABEL_FIELD"]] = ("float", "LABEL_FIELD; --threshold makes one of ratings")
     columns = config["load_col"] and config["load_col"].get("inter", [])
     loaded = list(header) if columns in (None, "*") else list(columns)
     for name in {**needed, **dict.fromkeys(loaded)}:

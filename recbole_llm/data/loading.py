@@ -83,7 +83,8 @@ def build_loaders(config: Config, split: Split) -> Loaders:
     """
     hooks = get_hooks(config.model_class)
     parts = list(split[1:])
-    train_sampler, valid_sampler, test_sampler = create_samplers(config, split.dataset, parts)
+    # The first of the two data sets is the one that popularity is counted in.
+    train_sampler, valid_sampler, test_sampler = create_samplers(config, split.train, parts)
     train_class = hooks.train_loader or get_dataloader(config, "train")
     extra: tuple[Any, ...] = ()
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:

@@ -19,6 +19,9 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     },
 }
 
+# RecBole filters rows of one .inter file alone.
+_FILTERS = ("val_interval", "rm_dup_inter", "user_inter_num_interval", "item_inter_num_interval")
+
 
 class Given(NamedTuple):
     """What a run says about its split.
@@ -86,7 +89,8 @@ def resolve_protocol(final: dict[str, Any], given: Given) -> None:
         given: what the user gave of them.
 
     Raises:
-        ValueError: two settings say how to split, or the protocol is unknown.
+        ValueError: two settings say how to split, the protocol is unknown, or rows of a fixed split
+            would be filtered.
         FileNotFoundError: there is no such frozen split.
     """
     asked = given.settings.get("protocol")
@@ -102,6 +106,7 @@ def resolve_protocol(final: dict[str, Any], given: Given) -> None:
                 f"(benchmark_filename: {final['benchmark_filename']}), which protocol "
                 f"{asked!r} cannot re-split. Leave out --protocol."
             )
+        _check_filters(final, given)
         final["protocol"] = "fixed"
         final["eval_args"] = {**PROTOCOLS["random811"], **final.get("eval_args", {})}
         # Nothing is ordered by a fixed split, but RecBole wants the model's usual order named.
@@ -114,6 +119,17 @@ def resolve_protocol(final: dict[str, Any], given: Given) -> None:
         default = "loo" if given.is_sequential else "random811"
         final["protocol"] = final.get("protocol") or default
         final["eval_args"] = {**PROTOCOLS[final["protocol"]]}
+
+
+def _check_filters(final: Mapping[str, Any], given: Given) -> None:
+    """Refuse filters of rows beside a fixed split, whose files RecBole reads whole."""
+    for key in _FILTERS:
+        if final.get(key) not in (None, "[0,inf)"):
+            raise ValueError(
+                f"{key}={final[key]!r} ({given.origin(key)}) has no effect on the fixed split of "
+                f"dataset {given.dataset!r} (benchmark_filename: {final['benchmark_filename']}). "
+                f"Leave it out, or filter the files."
+            )
 
 
 def _check_asked(asked: Any, given: Given) -> None:

@@ -119,6 +119,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"modalities": {"a": {"a": [[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]}}},
         "deeply",
     ),
+    # filters that RecBole does not apply to a fixed split
+    *(
+        (
+            "BPR",
+            {"benchmark_filename": ["a", "b", "c"], key: value},
+            f"{key}={value!r} (command line) has no effect on the fixed",
+        )
+        for key, value in {
+            "val_interval": {"rating": "[4,inf)"},
+            "rm_dup_inter": "first",
+            "user_inter_num_interval": "[5,inf)",
+        }.items()
+    ),
     # stages
     ("HeLLM", {"graph_stage.n_layers": 1.5}, "graph_stage.n_layers must be an integer >= 0, got"),
     ("HeLLM", {"graph_stage.n_layer": 1}, "Did you mean 'graph_stage.n_layers'?"),

@@ -347,7 +347,7 @@ def test_errors_say_what_to_do(frozen_path, own_ml100k, capsys):
     with pytest.raises(FileNotFoundError, match="no frozen split 'lo'.*cold_items-2020"):
         _config("BPR", frozen_path, split="lo")
     with pytest.raises(ValueError, match="DIENDataset, which takes no frozen split"):
-        load_split(_config("DIEN", frozen_path, split="loo", train_neg_sample_args=None))
+        load_split(_config("DIEN", frozen_path, split="loo"))
     quoted = own_ml100k / "ml-100k/ml-100k.inter"
     text = quoted.read_text().splitlines()
     text[3] = '"' + text[3]
