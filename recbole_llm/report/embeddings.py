@@ -23,6 +23,7 @@ from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.model.base import hooks_of
 from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, save_figure
 from recbole_llm.record import RunRecord
+from recbole_llm.report.csv_files import to_csv
 from recbole_llm.runs.reload import LoadedRun, load_run
 
 Points = NDArray[np.float64]
@@ -79,12 +80,12 @@ def plot_embeddings(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "user-embeddings.csv"
-    lines = [
-        f"{user_map.record.id},{user_map.title},{x:.6f},{y:.6f}"
+    rows: list[list[object]] = [
+        [user_map.record.id, user_map.title, round(x, 6), round(y, 6)]
         for user_map in maps
         for x, y in user_map.points.tolist()
     ]
-    table.write_text("\n".join(["run,title,x,y", *lines]) + "\n", encoding="utf-8")
+    table.write_text(to_csv([["run", "title", "x", "y"], *rows]), encoding="utf-8")
     return [*draw_maps(maps, folder / "user-embeddings", title), table]
 
 

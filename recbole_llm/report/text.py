@@ -1,5 +1,7 @@
 """How numbers, labels and headings are written, in every format of a report."""
 
+import unicodedata
+
 from recbole_llm.report.significance import Column
 from recbole_llm.report.table import Line, Number
 
@@ -9,6 +11,12 @@ STAR_MEANS = (
     "Holm-corrected over the table, both p < 0.05"
 )
 _SHORT = {"recall": "R", "ndcg": "N", "hit": "H"}
+
+
+def one_line(text: str) -> str:
+    """Return text with every run of white space as one space, without control characters."""
+    visible = [" " if char.isspace() else char for char in text]
+    return " ".join("".join(c for c in visible if unicodedata.category(c) != "Cc").split())
 
 
 def short_metric(metric: str) -> str:
