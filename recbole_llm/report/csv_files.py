@@ -14,6 +14,7 @@ from recbole_llm.sweep.spec import Spec
 _TABLE_HEADS = (
     "row source dataset metric mean std n_seeds rank significant leaky trials records".split()
 )
+_BREAK = "\r\n"
 _FORMULA = "=+-@\t\r\n"  # first characters of what a spreadsheet computes
 _TEST_HEADS = "row against dataset metric n_users p_wilcoxon_holm p_t_holm".split()
 
@@ -74,9 +75,13 @@ def _means(cell: Cell) -> Iterable[list[object]]:
 
 def to_csv(rows: Iterable[Sequence[object]]) -> str:
     """Return rows as CSV: numbers stay numbers, and no text is a formula."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([list(map(_plain, row)) for row in rows])
-    return out.getvalue()
+    return "".join(map(_line, rows))
+
+
+def _line(row: Sequence[object]) -> str:
+    out = io.StringIO()  # the writer quotes a line break only if it is one of its own
+    csv.writer(out, lineterminator=_BREAK).writerow(map(_plain, row))
+    return f"{out.getvalue().removesuffix(_BREAK)}\n"
 
 
 def _plain(cell: object) -> object:

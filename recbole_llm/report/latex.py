@@ -7,6 +7,7 @@ from recbole_llm.report.latex_text import escape, unmapped
 from recbole_llm.report.table import Line, Number, Table
 from recbole_llm.report.text import STAR_MEANS, digits, gain_text, label_text, short_metric
 
+
 def to_latex(table: Table) -> str:
     """Return a ``table`` with one group of columns for each dataset.
 

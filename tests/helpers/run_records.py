@@ -33,7 +33,7 @@ def add(
     **over: Any,
 ) -> RunRecord:
     """Write the record of a final run of ``row``; ``hits``: ranks of each user's one positive."""
-    model = {"Ours": "SRGFormer"}.get(row, row)
+    model = over.pop("model", {"Ours": "SRGFormer"}.get(row, row))
     run_id = f"20260101-0000{seed:02}-{len(list(Path('runs').glob('*'))):03}-{model}-beauty-0"
     record = RunRecord(
         run_id, model, "beauty", "loo", seed, {"seed": seed, "model": model}, "h", f"runs/{run_id}"
