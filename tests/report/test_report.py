@@ -12,7 +12,7 @@ import yaml
 from run_records import add
 
 from recbole_llm.cli.main import main
-from recbole_llm.report.statistics import user_metric
+from recbole_llm.report.user_metrics import user_metric
 from recbole_llm.report.write import write_report
 
 
