@@ -4,6 +4,7 @@ The commands are in LaTeX's kernel (2020 and later), so no text needs a package.
 """
 
 import unicodedata
+from itertools import pairwise
 
 from recbole_llm.report.text import one_line
 
@@ -150,7 +151,7 @@ def escape(text: str) -> str:
     chars = unicodedata.normalize("NFC", one_line(text))
     return "".join(
         _escape_char(char) + ("{}" if char == following and char in _LIGATURES else "")
-        for char, following in zip(chars, chars[1:] + " ", strict=True)
+        for char, following in pairwise(chars + " ")
     )
 
 
@@ -180,7 +181,7 @@ def _maths(char: str) -> str:
         return f"\\{command}" if len(command) > 1 and command[0] != "^" else command
     if char in _LATIN_CAPITALS:
         return f"\\mathrm{{{_LATIN_CAPITALS[char]}}}"
-    base, *marks = unicodedata.normalize("NFD", char)
+    base, *marks = list(unicodedata.normalize("NFD", char))
     if marks:
         letter = _maths(base)
         known = letter and all(mark in _MATH_ACCENTS for mark in marks)
@@ -200,7 +201,7 @@ def _spelled(char: str) -> str:
     plain = unicodedata.normalize("NFKD", char)
     if plain.isascii():
         return "".join(_ESCAPES.get(c, c) for c in plain)
-    spelling, *marks = plain
+    spelling, *marks = list(plain)
     if not spelling.isalpha() or not spelling.isascii():
         return ""
     for mark in marks:

@@ -83,7 +83,7 @@ def read_hits(path: Path) -> Hits | None:
     if not users:
         raise ValueError(f"{path} holds no list.")
     arrays = [np.array(values, dtype=np.int64) for values in (n_positives, ranks, lists)]
-    return Hits(users, *arrays, length or None)
+    return Hits(users, arrays[0], arrays[1], arrays[2], length or None)
 
 
 def _check_hits(ranking: UserRanking, where: str) -> None:
