@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from recbole_llm.files import check_name
+from recbole_llm.files import check_name, replacing
 from recbole_llm.report.cells import Cells, collect, profiles_with_runs
 from recbole_llm.report.contents import Picture, PlainTable, Report
 from recbole_llm.report.cost import cost_tables
@@ -19,12 +20,24 @@ from recbole_llm.report.table import Table, build_table
 from recbole_llm.sweep.spec import Spec, load_spec
 
 
+class WrittenReport(NamedTuple):
+    """A report on disk.
+
+    Attributes:
+        files: the files that were written, without the records.
+        n_runs: number of runs whose numbers are shown.
+    """
+
+    files: list[Path]
+    n_runs: int
+
+
 def write_report(
     spec: str | Path,
     profile: str | None = None,
     runs: Sequence[str | Path] = ("runs", "reports/runs"),
     output: str | Path = "reports",
-) -> list[Path]:
+) -> WrittenReport:
     """Write ``<output>/<name>/``: Markdown, CSV, LaTeX, figures, ``index.html``, and records.
 
     The folder ``<output>/<name>/records`` of an earlier report is read like a folder of runs. The
@@ -36,9 +49,6 @@ def write_report(
             before the others.
         runs: folders of run records.
         output: parent of the report's folder.
-
-    Returns:
-        The files that were written, without the records.
 
     Raises:
         FileNotFoundError: the spec does not exist.
@@ -62,7 +72,7 @@ def write_report(
     return _write_files(experiment, cells, folder, [*notes, *kept])
 
 
-def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> list[Path]:
+def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> WrittenReport:
     if not cells.runs():
         notes.append(f"There is no run yet. Make them with: recbole_llm sweep {spec.path}")
     tables, plain_tables = _tables(spec, cells)
@@ -89,14 +99,15 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> li
     for name, text in texts.items():
         path = folder / name
         if text:
-            path.write_text(text, encoding="utf-8")
+            with replacing(path) as file:  # half a code point has no UTF-8: it becomes \\udXXX
+                file.write(text.encode(errors="backslashreplace"))
             files.append(path)
         elif path.exists():
             path.unlink()
             logging.getLogger(__name__).warning(
                 "%s of an earlier report was removed: this report has nothing to write in it.", path
             )
-    return [*files, *drawn]
+    return WrittenReport([*files, *drawn], len(report.runs))
 
 
 def _tables(spec: Spec, cells: Cells) -> tuple[list[Table], list[PlainTable]]:

@@ -226,7 +226,7 @@ def test_bars_and_cost(spec: Any) -> None:
     add("BPR", 1, [0.2, 0.2], stages=[Stage("training", 2.5, 3 * 2**20, 10, 40)])
     add("LightGCN", 1, [0.3, 0.2])
     figures = [{"kind": "bars", "metrics": ["recall@20"], "part": "test"}]
-    files = write_report(spec(figures=figures, tables=[{"kind": "cost"}]))
+    files = write_report(spec(figures=figures, tables=[{"kind": "cost"}])).files
     assert "figure-1.pdf" in {it.name for it in files}
     text = Path("reports/t/report.md").read_text()
     assert "| beauty | BPR | training | 2.5 | 3 | 10 | 25.00% | cpu |" in text
