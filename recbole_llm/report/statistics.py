@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from recbole.evaluator.register import smaller_metrics
 from scipy import stats
 
 Vector = NDArray[np.float64]
@@ -23,9 +24,21 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
 
 
-def improvement(ours: float, other: float) -> float | None:
-    """Return by how many percent ``ours`` is above ``other``; None if ``other`` is zero."""
-    return 100 * (ours - other) / other if other else None
+def smaller_is_better(metric: str) -> bool:
+    """Whether RecBole ranks a smaller value of a metric first, such as of ``giniindex@10``."""
+    return metric.partition("@")[0].lower() in smaller_metrics
+
+
+def improvement(ours: float, other: float, smaller: bool = False) -> float | None:
+    """Return by how many percent ``ours`` is better than ``other``; None if ``other`` is zero.
+
+    Args:
+        ours: value of the row that is compared.
+        other: value that it is compared with.
+        smaller: whether a smaller value is better.
+    """
+    difference = other - ours if smaller else ours - other
+    return 100 * difference / abs(other) if other else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 import unicodedata
 
 from recbole_llm.report.significance import Column
+from recbole_llm.report.statistics import smaller_is_better
 from recbole_llm.report.table import Line, Number
 
 NO_RUN = "no run"
@@ -20,9 +21,9 @@ def one_line(text: str) -> str:
 
 
 def short_metric(metric: str) -> str:
-    """Return ``R@10`` for ``recall@10``."""
+    """Return ``R@10`` for ``recall@10``, with an arrow down where a smaller value is better."""
     name, at, k = metric.partition("@")
-    return f"{_SHORT.get(name, name)}{at}{k}"
+    return f"{_SHORT.get(name, name)}{at}{k}{' ↓' if smaller_is_better(metric) else ''}"
 
 
 def head_text(column: Column) -> str:
