@@ -21,7 +21,7 @@ from torch import Tensor
 
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.model.base import hooks_of
-from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, save_figure
+from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, plain_text, save_figure
 from recbole_llm.record import RunRecord
 from recbole_llm.report.csv_files import to_csv
 from recbole_llm.runs.reload import LoadedRun, load_run
@@ -188,7 +188,7 @@ def draw_maps(maps: Sequence[UserMap], stem: Path, title: str) -> list[Path]:
         for axis in axes[1]:
             axis.set_ylim(0, top)
         if title:
-            figure.suptitle(title)
+            figure.suptitle(plain_text(title))
         return save_figure(figure, stem)
 
 
@@ -199,7 +199,7 @@ def _draw_plane(axis: Any, user_map: UserMap) -> None:
     axis.contourf(side, side, density, levels=12, cmap=GREYS)
     axis.plot(*user_map.points.T, ".", markersize=1.5, color=ACCENT, alpha=0.5)
     axis.set(xticks=[], yticks=[], aspect="equal")
-    axis.set_title(user_map.title)
+    axis.set_title(plain_text(user_map.title))
 
 
 def _draw_angles(axis: Any, points: Points) -> None:

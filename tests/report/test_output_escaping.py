@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from run_records import add
 
+from recbole_llm.plotting import panels, plain_text
 from recbole_llm.report.csv_files import to_csv
 from recbole_llm.report.latex_text import escape
 from recbole_llm.report.markdown_text import inline, sentence
@@ -151,3 +152,25 @@ def test_a_text_is_no_formula_of_a_spreadsheet(cell: str, spec: Any) -> None:
 
 def test_numbers_and_a_lone_hyphen_stay_what_they_are() -> None:
     assert to_csv([[-1, -0.5, "-", "x-1", ""]]) == "-1,-0.5,-,x-1,\n"
+
+
+@pytest.mark.parametrize("kind", ["bars", "line", "heatmap"])
+def test_a_figure_shows_labels_that_look_like_formulas(kind: str, spec: Any) -> None:
+    labels = ["$\\frac{$", "_hidden", "a $x$ b"]
+    keys = {"bars": [], "line": ["epochs"], "heatmap": ["epochs", "n_layers"]}[kind]
+    points = {key: 1 for key in keys}
+    for label in labels:
+        add(label, 1, [0.2, 0.1], model="LightGCN", point=points)
+    figure = {"kind": kind, "title": labels[0], **dict(zip("xy", keys, strict=False))}
+    rows = [{"label": label, "model": "LightGCN"} for label in labels]
+    grid = {"grid": {key: [1] for key in keys}} if keys else {}
+    files = write_report(
+        spec(rows=rows, figures=[figure], compare=None, seeds=[1], tables=[], **grid)
+    ).files
+    assert {"figure-1.pdf", "figure-1.png"} <= {path.name for path in files}
+
+
+def test_a_legend_leaves_no_label_out() -> None:
+    _, axes = panels(1, 1)
+    axes[0, 0].plot([1], label=plain_text("_hidden"))
+    assert [text.get_text() for text in axes[0, 0].legend().get_texts()] == [" _hidden"]
