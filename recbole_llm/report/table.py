@@ -158,8 +158,15 @@ def _budget(cells: Sequence[Cell]) -> str:
 def _published_line(
     label: str, values: dict[str, dict[str, Any]], columns: Sequence[Column]
 ) -> Line:
-    by_column = [values.get(column.dataset, {}).get(column.metric) for column in columns]
-    numbers = [None if value is None else Number(float(value)) for value in by_column]
+    numbers: list[Number | None] = []
+    for column in columns:
+        value = values.get(column.dataset, {}).get(column.metric)
+        if isinstance(value, str):
+            raise ValueError(
+                f"published: {label}, {column.dataset}, {column.metric} must be a number, got "
+                f"{value!r}; a value that the paper leaves out is ~."
+            )
+        numbers.append(None if value is None else Number(float(value)))
     return Line(label, numbers, published=True)
 
 

@@ -70,6 +70,38 @@ def test_a_folder_in_the_place_of_a_record_is_a_note(spec: Any) -> None:
     assert "- not read: " in Path("reports/t/report.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("tables: 5\npaper: P\n", "tables: expected"),
+        ("paper: P\ntables: {t: {where: x, rows: {}}}\n", "tables.t.columns: this key is required"),
+        ("paper: P\ntables: {t: {where: x, columns: [a], rows: {BPR: 3}}}\n", "rows.BPR: expected"),
+        (
+            "paper: P\ntables: {t: {where: x, columns: [a], rows: {BPR: {b: [[1]]}}}}\n",
+            "rows.BPR.b",
+        ),
+        (
+            "paper: P\n"
+            "tables: {t: {where: x, columns: [recall@10], rows: {BPR: {beauty: [many]}}}}\n",
+            "BPR, beauty, recall@10 must be a number, got 'many'",
+        ),
+        ("- 1\n", ""),
+        ("", "paper: this key is required"),
+    ],
+)
+def test_damaged_published_numbers_are_an_error_of_one_line(
+    content: str, message: str, spec: Any, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add("BPR", 1, [0.2, 0.2])
+    path = spec(published="own/t")
+    folder = work / "benchmarks" / "published"
+    folder.mkdir()
+    (folder / "own.yaml").write_text(content)
+    assert main(["report", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and len(error.splitlines()) == 1
+
+
 def test_every_committed_record_is_read(spec: Any) -> None:
     from recbole_llm.report.records import read_runs
 
