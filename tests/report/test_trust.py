@@ -207,3 +207,22 @@ def test_json_of_a_record_may_be_edited_by_hand(spec: Any) -> None:
     path.write_text(json.dumps({**content, "metrics": {"test": {"ndcg@10": 0.5}}}))
     write_report(spec())
     assert not shown("BPR")
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_a_real_run_takes_the_cell_of_its_settings_and_agrees_with_its_lists(
+    model: str, spec: Any, train: Any
+) -> None:
+    over = {"datasets": ["ml-100k"], "rows": [{"model": model}], "seeds": [2020], "compare": None}
+    record = train(model, protocol="loo", save_topk=20)
+    path = spec(**over, settings={"epochs": 1})
+    write_report(path)
+    assert shown(model) and not [note for note in notes() if "git_commit" not in note]
+    write_report(spec(**over, settings={"epochs": 2}))
+    assert not shown(model)
+    kept = Path(record.folder) / "record.json"
+    content = json.loads(kept.read_text())
+    content["metrics"]["test"]["recall@10"] += 0.01
+    kept.write_text(json.dumps(content))
+    write_report(spec(**over, settings={"epochs": 1}))
+    assert not shown(model) and "not to be trusted" in "\n".join(notes())
