@@ -1,12 +1,14 @@
 """What a report reads of a record, and the check that a record has it."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from recbole_llm.record import RunRecord
 from recbole_llm.sweep.validation import validate
+
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Form(BaseModel):
@@ -14,7 +16,7 @@ class _Form(BaseModel):
 
 
 class _Budget(_Form):
-    n_trials: int | None = None
+    n_trials: _Count | None = None
     sampler: str | None = None
 
 
@@ -53,9 +55,9 @@ class _Environment(_Form):
 class _Stage(_Form):
     name: str
     seconds: FiniteFloat
-    peak_bytes: int
-    trainable: int
-    parameters: int
+    peak_bytes: _Count
+    trainable: _Count
+    parameters: _Count
     cached_from_s: FiniteFloat | None
 
 
@@ -64,7 +66,7 @@ class _Record(_Form):
     model: str
     dataset: str
     protocol: str
-    seed: int
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     started: str
     command: str
     config: dict[str, Any]

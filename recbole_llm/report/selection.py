@@ -84,7 +84,7 @@ class Selection:
     def _compare(self, run: Run, settings: RowSettings, where: str) -> None:
         """Note which settings of a sweep's final run are not the spec's."""
         record = run.record
-        found = self._try(settings, record, defaults=False) or []
+        found = self._try(settings, record, defaults=True) or []
         if record.seed not in self.spec.seeds:
             found.append(f"seed is {record.seed}, spec {', '.join(map(str, self.spec.seeds))}")
         if record.model != settings.row.model:

@@ -19,6 +19,9 @@ from recbole_llm.report.records import keep_records, read_runs
 from recbole_llm.report.table import Table, build_table
 from recbole_llm.sweep.spec import Spec, load_spec
 
+#: Folders of run records that a report reads where no other are named; they need not exist.
+DEFAULT_RUNS = ("runs", "reports/runs")
+
 
 class WrittenReport(NamedTuple):
     """A report on disk.
@@ -35,7 +38,7 @@ class WrittenReport(NamedTuple):
 def write_report(
     spec: str | Path,
     profile: str | None = None,
-    runs: Sequence[str | Path] = ("runs", "reports/runs"),
+    runs: Sequence[str | Path] = DEFAULT_RUNS,
     output: str | Path = "reports",
 ) -> WrittenReport:
     """Write ``<output>/<name>/``: Markdown, CSV, LaTeX, figures, ``index.html``, and records.
@@ -51,11 +54,14 @@ def write_report(
         output: parent of the report's folder.
 
     Raises:
-        FileNotFoundError: the spec does not exist.
+        FileNotFoundError: the spec does not exist, or a folder of runs that was named.
         ValueError: the spec or the published numbers cannot be read, or the spec's name cannot
             be the name of a folder.
     """
     experiment = load_spec(spec, profile)
+    for place in runs:
+        if str(place) not in DEFAULT_RUNS and not Path(place).is_dir():
+            raise FileNotFoundError(f"there is no folder of run records {str(place)!r} (--runs).")
     folder = Path(output) / check_name("report", experiment.name)
     known, notes = read_runs([*map(Path, runs), folder / "records"])
     if profile is None:

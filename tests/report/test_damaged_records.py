@@ -31,6 +31,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
         ({"started": None}, "started"),
         ({"model": ["BPR"]}, "model"),
         ({"stages": [{"name": "training", "seconds": "long"}]}, "stages[0].seconds"),
+        ({"stages": [{"name": "training", "peak_bytes": 10**400}]}, "stages[0].peak_bytes"),
         ({"stages": [{"speed": 3}]}, "Stage"),
         ({"id": None}, "id"),
     ],

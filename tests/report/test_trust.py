@@ -49,6 +49,24 @@ def test_settings_of_an_edited_spec_are_said(spec: Any) -> None:
     assert shown("BPR") and shown("LightGCN")
 
 
+def test_a_setting_that_the_spec_leaves_to_its_default_is_compared(spec: Any) -> None:
+    add("BPR", 1, [0.2, 0.2], config=resolved(embedding_size=128))
+    write_report(spec(settings={"embedding_size": 128}))
+    assert not [note for note in notes() if "spec's settings" in note]
+    write_report(spec())
+    assert "Not the spec's settings: embedding_size is 128, spec 64 (BPR on beauty)." in notes()
+
+
+def test_a_folder_of_runs_that_does_not_exist_is_an_error(
+    spec: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(spec())
+    assert main(["report", path, "--runs", "rnus"]) == 2
+    assert "no folder of run records 'rnus'" in capsys.readouterr().err
+    assert main(["report", path]) == 1
+    assert "no finished run" in capsys.readouterr().err
+
+
 def test_an_edited_budget_and_space_are_said(spec: Any) -> None:
     config = resolved(learning_rate=5e-3)
     run = add("BPR", 1, [0.2, 0.2], config=config)
