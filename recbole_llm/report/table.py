@@ -149,7 +149,9 @@ def _measured_line(cells: Cells, row: Row, columns: Sequence[Column]) -> Line:
 def _budget(cells: Sequence[Cell]) -> str:
     budgets = [run.record.origin.get("budget", {}) for cell in cells for run in cell.runs]
     texts = [
-        f"{budget['n_trials']} {budget['sampler']}" if budget.get("n_trials") else "none"
+        f"{budget['n_trials']} {budget.get('sampler') or ''}".strip()
+        if budget.get("n_trials")
+        else "none"
         for budget in budgets
     ]
     return ", ".join(dict.fromkeys(texts)) or "-"

@@ -51,6 +51,14 @@ def test_a_wrong_value_is_a_note(
     assert "| BPR | no run" in Path("reports/t/report.md").read_text()
 
 
+def test_a_budget_without_a_sampler_is_shown_without_one(spec: Any) -> None:
+    record = add("BPR", 1, [0.2, 0.2])
+    record.origin["budget"] = {"n_trials": 4}
+    record.save()
+    assert main(["report", str(spec())]) == 0
+    assert "| BPR | .2000 | .2000 | 1 | 4 |" in Path("reports/t/report.md").read_text()
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"5", b"\xff\xfe", b'{"id": "x"}', b"[" * 100_000, b'{"stages": 1}']
 )
