@@ -59,6 +59,12 @@ def line_style(index: int) -> LineStyle:
     return _LINES[index % len(_LINES)]
 
 
+def plain_text(text: str) -> str:
+    """Return a name as matplotlib shows it: no part is a formula, and a legend leaves none out."""
+    escaped = text.replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped
+
+
 def figure_style() -> AbstractContextManager[None]:
     """Return the block in which a figure is made, drawn and saved.
 

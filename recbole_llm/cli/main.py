@@ -2,7 +2,7 @@
 
 0    done
 1    done, and the answer is no: a run that does not verify, profiles that are not clean, no
-profile made, a sweep in which a row has not all of its final runs
+profile made, a sweep in which a row has not all of its final runs, a report without a run
 2    a user's error, told in one line; with RECBOLE_LLM_TRACEBACK=1 after its traceback
 130  interrupted by Ctrl-C
 """

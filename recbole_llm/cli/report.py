@@ -1,6 +1,7 @@
 """``recbole_llm report``: tables, figures and a page of a spec, from the records of its runs."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from recbole_llm.cli.settings import refuse_settings
@@ -22,10 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Write the report and print the names of its files."""
+    """Write the report and print the names of its files; returns 1 if it has no run to show."""
     refuse_settings(rest)
     from recbole_llm.report.write import write_report
 
-    files = write_report(arguments.spec, arguments.profile, arguments.runs, arguments.output)
-    print("\n".join(map(str, files)))
-    return 0
+    report = write_report(arguments.spec, arguments.profile, arguments.runs, arguments.output)
+    print("\n".join(map(str, report.files)))
+    if report.n_runs == 0:
+        folders = ", ".join(arguments.runs)
+        print(f"no finished run of {arguments.spec} is in {folders}.", file=sys.stderr)
+    return int(report.n_runs == 0)

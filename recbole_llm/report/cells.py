@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from recbole_llm.config import VOLATILE_KEYS
 from recbole_llm.record import RunRecord
+from recbole_llm.report.comparability import dataset_notes, environment_notes
 from recbole_llm.report.records import Run
+from recbole_llm.report.selection import Selection
 from recbole_llm.report.statistics import mean_std
 from recbole_llm.sweep.space import Value
 from recbole_llm.sweep.spec import Row, Spec
@@ -67,10 +69,11 @@ class Cells(NamedTuple):
 
 def profiles_with_runs(spec: Spec, runs: Iterable[Run]) -> list[str]:
     """Return the profiles of a spec for which a sweep has final runs, the paper's first."""
+    origins = [run.record.origin for run in runs]
     swept = {
-        run.record.origin["profile"]
-        for run in runs
-        if run.record.origin.get("sweep") == spec.name and run.record.origin["kind"] == "final"
+        origin["profile"]
+        for origin in origins
+        if origin.get("sweep") == spec.name and origin["kind"] == "final"
     }
     return [profile for profile in spec.profiles if profile in swept]
 
@@ -78,57 +81,44 @@ def profiles_with_runs(spec: Spec, runs: Iterable[Run]) -> list[str]:
 def collect(spec: Spec, runs: Sequence[Run]) -> Cells:
     """Put runs into the cells of a spec.
 
-    The final run of a sweep names its cell. A run that was started by itself belongs to a row that
-    is not searched, if it has the row's model, dataset, one of the seeds, and every setting.
+    The final run of a sweep names its cell, and a note says which of its settings are not the
+    spec's. A run that was started by itself belongs to a row that is not searched, if it has the
+    row's model, dataset, one of the seeds, and no other setting than the row's runs have. A run
+    whose metrics are not those of its ranked lists belongs to no cell.
     """
     by_key: dict[Key, Cell] = {}
+    selection = Selection(spec, runs)
     notes: list[str] = []
     for dataset in spec.datasets:
         for row in spec.rows:
             for point in spec.grid:
-                chosen = [run for run in runs if _belongs(run.record, spec, row, dataset, point)]
+                where = f"{row.label} on {dataset}{' at ' + _text(point) if point else ''}"
+                chosen = selection.choose(row, dataset, point, where)
                 if chosen:
-                    where = f"{row.label} on {dataset}{' at ' + _text(point) if point else ''}"
                     cell, cell_notes = _cell(chosen, spec, where)
                     by_key[dataset, row.label, _text(point)] = cell
                     notes += cell_notes
     for dataset in dict.fromkeys(dataset for dataset, _, _ in by_key):
         cells = [cell for key, cell in by_key.items() if key[0] == dataset]
-        notes += _differences(dataset, [run for cell in cells for run in cell.runs])
-    return Cells(by_key, notes)
+        notes += dataset_notes(dataset, [run for cell in cells for run in cell.runs])
+    found = Cells(by_key, [])
+    shown = found.runs()
+    return Cells(by_key, [*notes, *environment_notes(shown), *selection.notes(shown)])
 
 
 def _text(point: Mapping[str, Any]) -> str:
     return json.dumps(dict(point), sort_keys=True) if point else ""
 
 
-def _belongs(
-    record: RunRecord, spec: Spec, row: Row, dataset: str, point: Mapping[str, Value]
-) -> bool:
-    origin = record.origin
-    if record.dataset != dataset:
-        return False
-    if origin:
-        expected = [spec.name, spec.profile, row.label, "final", dict(point)]
-        return [origin.get(key) for key in ("sweep", "profile", "row", "kind", "point")] == expected
-    if row.space or record.model != row.model or record.seed not in spec.seeds:
-        return False
-    settings = spec.settings_of(row, point)
-    files = settings.pop("config_files", None)
-    return not files and all(_look_up(record.config, k) == v for k, v in settings.items())
-
-
-def _look_up(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
-
-
 def _cell(runs: Sequence[Run], spec: Spec, where: str) -> tuple[Cell, list[str]]:
-    """Keep the newest run of each seed, of the newest settings, and check that they compare."""
+    """Keep the first run of each seed, of the settings of the first, and check their data.
+
+    Args:
+        runs: the cell's runs, the one that is to be shown first.
+        spec: the experiment.
+        where: name of the cell.
+    """
     notes = []
-    runs = sorted(runs, key=lambda run: run.record.started, reverse=True)
     settings = _without_seed(runs[0].record)
     by_seed: dict[int, Run] = {}
     for run in runs:
@@ -156,28 +146,3 @@ def _cell(runs: Sequence[Run], spec: Spec, where: str) -> tuple[Cell, list[str]]
 def _without_seed(record: RunRecord) -> str:
     content = {k: v for k, v in record.config.items() if k not in VOLATILE_KEYS and k != "seed"}
     return json.dumps(content, sort_keys=True)
-
-
-def _differences(dataset: str, runs: Sequence[Run]) -> list[str]:
-    """Name the frozen splits of a dataset's runs, and what differs but should be shared."""
-    notes = []
-    for name, values in (
-        ("data files", {json.dumps(run.record.data.get("files")) for run in runs}),
-        ("protocol", {run.record.protocol for run in runs}),
-        ("whether histories are hidden", {run.record.config.get("mask_history") for run in runs}),
-        ("code version", {str(run.record.environment.get("git_commit")) for run in runs}),
-    ):
-        if len(values) > 1:
-            notes.append(f"{dataset}: the rows differ in {name} ({len(values)} of them).")
-    frozen = [run.record.data["frozen_split"] for run in runs if "frozen_split" in run.record.data]
-    keys = {(split["name"], split["protocol"], split["sha256"]) for split in frozen}
-    for name, protocol, sha256 in sorted(keys):
-        notes.append(f"{dataset}: frozen split {name} ({protocol}), sha256 {sha256[:12]}.")
-    by_seed: dict[int, set[str]] = {}
-    for run in runs:
-        data = run.record.data
-        digest = data.get("frozen_split", {}).get("sha256") or data.get("split")
-        by_seed.setdefault(run.record.seed, set()).add(str(digest))
-    if any(len(digests) > 1 for digests in by_seed.values()):
-        notes.append(f"{dataset}: rows of the same seed were split differently.")
-    return notes

@@ -1,4 +1,7 @@
-"""The numbers of a report as CSV, unrounded: tables, p-values, and the points of figures."""
+"""The numbers of a report as CSV, unrounded: tables, p-values, and the points of figures.
+
+A text that a spreadsheet would take for a formula has an apostrophe before it.
+"""
 
 import csv
 import io
@@ -11,12 +14,14 @@ from recbole_llm.sweep.spec import Spec
 _TABLE_HEADS = (
     "row source dataset metric mean std n_seeds rank significant leaky trials records".split()
 )
+_BREAK = "\r\n"
+_FORMULA = "=+-@\t\r\n"  # first characters of what a spreadsheet computes
 _TEST_HEADS = "row against dataset metric n_users p_wilcoxon_holm p_t_holm".split()
 
 
 def tables_to_csv(tables: Sequence[Table]) -> str:
     """Return one line for each number, with the ids of its records; headings for each table."""
-    return "".join(_csv([_TABLE_HEADS, *_numbers(table)]) for table in tables)
+    return "".join(to_csv([_TABLE_HEADS, *_numbers(table)]) for table in tables)
 
 
 def _numbers(table: Table) -> Iterable[list[object]]:
@@ -42,7 +47,7 @@ def comparisons_to_csv(tables: Sequence[Table]) -> str:
         for table in tables
         for test in table.comparisons
     ]
-    return _csv([_TEST_HEADS, *rows]) if rows else ""
+    return to_csv([_TEST_HEADS, *rows]) if rows else ""
 
 
 def points_to_csv(spec: Spec, cells: Cells) -> str:
@@ -56,7 +61,7 @@ def points_to_csv(spec: Spec, cells: Cells) -> str:
             for point in spec.grid:
                 where = [dataset, row.label, *(point.get(key, "") for key in keys)]
                 rows += [[*where, *values] for values in _means(cells.get(dataset, row, point))]
-    return _csv(rows)
+    return to_csv(rows)
 
 
 def _means(cell: Cell) -> Iterable[list[object]]:
@@ -68,7 +73,17 @@ def _means(cell: Cell) -> Iterable[list[object]]:
                 yield [part, metric, mean, "" if std is None else std, len(cell.runs)]
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
+def to_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV: numbers stay numbers, and no text is a formula."""
+    return "".join(map(_line, rows))
+
+
+def _line(row: Sequence[object]) -> str:
+    out = io.StringIO()  # the writer quotes a line break only if it is one of its own
+    csv.writer(out, lineterminator=_BREAK).writerow(map(_plain, row))
+    return f"{out.getvalue().removesuffix(_BREAK)}\n"
+
+
+def _plain(cell: object) -> object:
+    is_formula = isinstance(cell, str) and len(cell) > 1 and cell[0] in _FORMULA
+    return f"'{cell}" if is_formula else cell

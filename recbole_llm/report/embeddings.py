@@ -21,8 +21,9 @@ from torch import Tensor
 
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.model.base import hooks_of
-from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, save_figure
+from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, plain_text, save_figure
 from recbole_llm.record import RunRecord
+from recbole_llm.report.csv_files import to_csv
 from recbole_llm.runs.reload import LoadedRun, load_run
 
 Points = NDArray[np.float64]
@@ -79,12 +80,12 @@ def plot_embeddings(
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "user-embeddings.csv"
-    lines = [
-        f"{user_map.record.id},{user_map.title},{x:.6f},{y:.6f}"
+    rows: list[list[object]] = [
+        [user_map.record.id, user_map.title, round(x, 6), round(y, 6)]
         for user_map in maps
         for x, y in user_map.points.tolist()
     ]
-    table.write_text("\n".join(["run,title,x,y", *lines]) + "\n", encoding="utf-8")
+    table.write_text(to_csv([["run", "title", "x", "y"], *rows]), encoding="utf-8")
     return [*draw_maps(maps, folder / "user-embeddings", title), table]
 
 
@@ -187,7 +188,7 @@ def draw_maps(maps: Sequence[UserMap], stem: Path, title: str) -> list[Path]:
         for axis in axes[1]:
             axis.set_ylim(0, top)
         if title:
-            figure.suptitle(title)
+            figure.suptitle(plain_text(title))
         return save_figure(figure, stem)
 
 
@@ -198,7 +199,7 @@ def _draw_plane(axis: Any, user_map: UserMap) -> None:
     axis.contourf(side, side, density, levels=12, cmap=GREYS)
     axis.plot(*user_map.points.T, ".", markersize=1.5, color=ACCENT, alpha=0.5)
     axis.set(xticks=[], yticks=[], aspect="equal")
-    axis.set_title(user_map.title)
+    axis.set_title(plain_text(user_map.title))
 
 
 def _draw_angles(axis: Any, points: Points) -> None:

@@ -15,6 +15,7 @@ from recbole_llm.plotting import (
     figure_style,
     line_style,
     panels,
+    plain_text,
     save_figure,
 )
 from recbole_llm.report.cells import Cells
@@ -78,7 +79,7 @@ def draw_figure(
         if not n_drawn:
             return [], [f"{stem.name}: no run."]
         if entry.title:
-            figure.suptitle(entry.title)
+            figure.suptitle(plain_text(entry.title))
         files = save_figure(figure, stem)
     n_cells = n_drawn if entry.kind == "heatmap" else n_drawn // len(entry.metric_names)
     n_expected = len(spec.datasets) * len(spec.rows) * len(entry.points(spec))
@@ -101,7 +102,7 @@ def _draw_lines(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, in
                 n_drawn += _draw_line(axis, row, positions, stats, line_style(k))
             _set_x_axis(axis, entry, points, positions)
             if i == 0:
-                axis.set_title(dataset)
+                axis.set_title(plain_text(dataset))
             if i == len(metrics) - 1:
                 axis.set_xlabel(entry.symbol or entry.x)
             if j == 0:
@@ -135,7 +136,7 @@ def _set_x_axis(
         axis.minorticks_off()
     else:
         axis.set_xlim(-0.3, len(points) - 0.7)
-    axis.set_xticks(positions, [str(point[entry.x]) for point in points])
+    axis.set_xticks(positions, [plain_text(str(point[entry.x])) for point in points])
 
 
 def _draw_line(
@@ -156,7 +157,9 @@ def _draw_line(
     x = [position for position, _, _ in measured]
     mean = np.array([value for _, value, _ in measured])
     std = np.array([spread or 0.0 for _, _, spread in measured])
-    axis.plot(x, mean, style.dashes, marker=style.marker, color=style.colour, label=row.label)
+    axis.plot(
+        x, mean, style.dashes, marker=style.marker, color=style.colour, label=plain_text(row.label)
+    )
     axis.fill_between(x, mean - std, mean + std, color=style.colour, alpha=0.15, linewidth=0)
     return len(measured)
 
@@ -175,9 +178,10 @@ def _draw_heatmaps(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure,
             if stats is not None:
                 grid[ys.index(point[entry.y]), xs.index(point[entry.x])] = stats[0]
                 n_drawn += 1
-        axis.set_title(dataset if len(spec.rows) == 1 else f"{row.label} on {dataset}")
-        axis.set_xticks(range(len(xs)), map(str, xs))
-        axis.set_yticks(range(len(ys)), map(str, ys))
+        title = dataset if len(spec.rows) == 1 else f"{row.label} on {dataset}"
+        axis.set_title(plain_text(title))
+        axis.set_xticks(range(len(xs)), [plain_text(str(x)) for x in xs])
+        axis.set_yticks(range(len(ys)), [plain_text(str(y)) for y in ys])
         axis.set_xlabel(entry.x_symbol or entry.x)
         axis.set_ylabel(entry.y_symbol or entry.y)
         axis.grid(False)
@@ -200,7 +204,7 @@ def _draw_heatmap(figure: Figure, axis: Any, grid: np.ndarray[Any, Any], label: 
 def _draw_bars(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int]:
     metrics, n_drawn = entry.metric_names, 0
     figure, axes = panels(len(spec.datasets), len(metrics), width=3.4, height=2.6)
-    labels = [row.label for row in spec.rows]
+    labels = [plain_text(row.label) for row in spec.rows]
     tilted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     for i, dataset in enumerate(spec.datasets):
         for j, metric in enumerate(metrics):
@@ -214,7 +218,7 @@ def _draw_bars(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int
                 axis.bar(k, stats[0], yerr=stats[1], edgecolor="black", capsize=3, **look)
             axis.set_xticks(range(len(labels)), labels, **tilted)
             axis.set_axisbelow(True)
-            axis.set_title(dataset)
+            axis.set_title(plain_text(dataset))
             axis.set_ylabel(entry.metric_label(metric))
     return figure, n_drawn
 

@@ -1,33 +1,20 @@
-"""Tables of metrics as LaTeX; the preamble needs the package ``booktabs`` and nothing else."""
+"""Tables of metrics as LaTeX; the preamble needs the package ``booktabs`` and nothing else.
 
+Every label and title compiles with pdfLaTeX, XeLaTeX and LuaLaTeX of 2020 or later.
+"""
+
+from recbole_llm.report.latex_text import escape, unmapped
 from recbole_llm.report.table import Line, Number, Table
 from recbole_llm.report.text import STAR_MEANS, digits, gain_text, label_text, short_metric
 
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "±": r"$\pm$",
-    "α": r"$\alpha$",
-    "β": r"$\beta$",
-    "τ": r"$\tau$",
-    "λ": r"$\lambda$",
-    "γ": r"$\gamma$",
-}
-
 
 def to_latex(table: Table) -> str:
-    """Return a ``table`` with one group of columns for each dataset."""
-    lines = _head(table)
+    """Return a ``table`` with one group of columns for each dataset.
+
+    Characters that LaTeX has no command for are written as code points, such as ``U+6DF1``; a
+    comment above the table names them.
+    """
+    lines = [*_code_points(table), *_head(table)]
     for line in table.lines:
         cells = [_cell(number, line) for number in line.numbers]
         lines.append(_row([escape(label_text(line)), *cells]))
@@ -38,11 +25,6 @@ def to_latex(table: Table) -> str:
     notes = [*table.notes, *([STAR_MEANS] if table.has_star else [])]
     lines += [rf"\par\footnotesize {escape(note)}" for note in notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def escape(text: str) -> str:
-    """Return text in which no character has a meaning for LaTeX."""
-    return "".join(_ESCAPES.get(char, char) for char in text)
 
 
 def _head(table: Table) -> list[str]:
@@ -65,8 +47,21 @@ def _head(table: Table) -> list[str]:
     ]
 
 
+def _code_points(table: Table) -> list[str]:
+    texts = [table.title, *table.notes, *(label_text(line) for line in table.lines)]
+    texts += [text for column in table.columns for text in column]
+    chars = dict.fromkeys(char for text in texts for char in unmapped(text))
+    if not chars:
+        return []
+    names = ", ".join(f"{escape(char)} is {char}" for char in chars)
+    return [f"% Characters that LaTeX has no command for: {names}."]
+
+
 def _row(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    first, *rest = cells
+    # The rule or row above would take these for its own: \\[1ex], \\*, \midrule[1pt].
+    guard = "{}" if first[:1] in ("[", "*") else ""
+    return " & ".join([guard + first, *rest]) + r" \\"
 
 
 def _cell(number: Number | None, line: Line) -> str:

@@ -1,6 +1,9 @@
 """A report as Markdown."""
 
+from collections.abc import Sequence
+
 from recbole_llm.report.contents import Report
+from recbole_llm.report.markdown_text import inline, sentence
 from recbole_llm.report.table import Line, Number, Table
 from recbole_llm.report.text import (
     STAR_MEANS,
@@ -19,30 +22,38 @@ _TABLE_NOTE = (
 
 def to_markdown(report: Report) -> str:
     """Return the whole report: notes, tables, and links to its figures."""
-    out = [f"# {report.title}", f"{report.source} Profile: {report.profile}.".strip()]
-    out += [f"- {note}" for note in report.notes]
+    out = [f"# {inline(report.title)}"]
+    out.append(sentence(f"{report.source} Profile: {report.profile}.".strip()))
+    out += [f"- {sentence(note)}" for note in report.notes]
     for table in report.tables:
-        out.append(f"\n## {table.title}\n" if table.title != report.title else "")
+        out.append(f"\n## {inline(table.title)}\n" if table.title != report.title else "")
         out += [table_to_markdown(table), _TABLE_NOTE]
-        out += [f"\n{note}" for note in [*table.notes, *([STAR_MEANS] if table.has_star else [])]]
+        out += [f"\n{sentence(note)}" for note in table.notes]
+        out += [f"\n{STAR_MEANS}"] if table.has_star else []
     for plain in report.plain_tables:
-        rows = [plain.heads, ["---"] * len(plain.heads), *plain.rows]
-        out += [f"\n## {plain.title}\n", *(f"| {' | '.join(row)} |" for row in rows)]
-    out += [f"\n![{picture.name}]({picture.link})" for picture in report.pictures]
+        rows = [list(map(inline, row)) for row in (plain.heads, *plain.rows)]
+        out += [f"\n## {inline(plain.title)}\n", _rows(rows)]
+    out += [f"\n![{inline(picture.name)}]({picture.link})" for picture in report.pictures]
     return "\n".join(out) + "\n"
 
 
 def table_to_markdown(table: Table) -> str:
     """Return a Markdown table: best bold, second underlined, published numbers in italics."""
-    heads = ["model", *map(head_text, table.columns), "seeds", "trials"]
-    rows = [heads, ["---"] * len(heads)]
+    rows = [["model", *(inline(head_text(column)) for column in table.columns), "seeds", "trials"]]
     for line in table.lines:
-        name = f"*{label_text(line)}*" if line.published else label_text(line)
+        label = inline(label_text(line))
         cells = [_cell(number, line) for number in line.numbers]
-        rows.append([name.replace("|", "\\|"), *cells, seeds_text(line), line.budget])
+        name = f"*{label}*" if line.published else label
+        rows.append([name, *cells, seeds_text(line), inline(line.budget)])
     if any(gain is not None for gain in table.gains):
-        rows.append([f"improvement of {table.compare}", *map(gain_text, table.gains), "", ""])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        label = inline(f"improvement of {table.compare}")
+        rows.append([label, *map(gain_text, table.gains), "", ""])
+    return _rows(rows)
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> str:
+    heads, *body = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *body))
 
 
 def _cell(number: Number | None, line: Line) -> str:

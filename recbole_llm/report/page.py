@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from recbole_llm.report.contents import Report
 from recbole_llm.report.records import Run
+from recbole_llm.report.statistics import smaller_is_better
 from recbole_llm.report.table import Line, Number
 from recbole_llm.report.text import (
     STAR_MEANS,
@@ -51,6 +52,7 @@ def _environment() -> Environment:
     )
     for text in (gain_text, head_text, label_text, seeds_text, value_text):
         environment.filters[text.__name__] = text
+    environment.filters["smaller_is_better"] = smaller_is_better
     environment.filters["anchor"] = _anchor
     environment.filters["base64"] = _base64
     environment.filters["line_class"] = _line_class

@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
 from recbole_llm.sweep.spec import Spec
+from recbole_llm.sweep.validation import validate
 from recbole_llm.yaml_io import read_yaml
 
 
@@ -20,33 +23,53 @@ class Published(NamedTuple):
     rows: dict[str, dict[str, dict[str, Any]]]
 
 
+class _TableFile(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    where: str
+    columns: list[str]
+    rows: dict[str, dict[str, list[int | FiniteFloat | str | None]]]
+    note: str = ""
+
+
+class _PublishedFile(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    paper: str
+    tables: dict[str, _TableFile]
+
+
 def read_published(spec: Spec) -> Published | None:
     """Read the table that a spec's ``published`` names; None if the spec names none.
 
     Raises:
-        ValueError: the file has no such table, or a row has more or fewer values than columns.
+        ValueError: the file does not exist, is malformed or has no such table, or a row has more
+            or fewer values than columns.
     """
     if not spec.published:
         return None
     file, _, name = spec.published.partition("/")
     path = published_folder(spec) / f"{file}.yaml"
-    content = read_yaml(path) if path.is_file() else {}
-    table = (content.get("tables") or {}).get(name)
+    if not path.is_file():
+        raise ValueError(f"published: {path} does not exist, so it has no table {name!r}.")
+    try:
+        content = validate(_PublishedFile, read_yaml(path))
+    except ValueError as error:
+        raise ValueError(f"published: {path}: {error}") from error
+    table = content.tables.get(name)
     if table is None:
         raise ValueError(f"published: {path} has no table {name!r}.")
-    columns = table["columns"]
     rows: dict[str, dict[str, dict[str, Any]]] = {}
-    for label, by_dataset in table["rows"].items():
+    for label, by_dataset in table.rows.items():
         for dataset, values in by_dataset.items():
-            if len(values) != len(columns):
+            if len(values) != len(table.columns):
                 raise ValueError(
                     f"{path}, {name}, {label}, {dataset}: {len(values)} values for "
-                    f"{len(columns)} columns."
+                    f"{len(table.columns)} columns."
                 )
-            pairs = zip(columns, values, strict=True)
+            pairs = zip(table.columns, values, strict=True)
             rows.setdefault(label, {})[dataset] = {k: v for k, v in pairs if v is not None}
-    note = table.get("note", "")
-    return Published(f"Published: {content['paper']}, {table['where']}. {note}".strip(), rows)
+    return Published(f"Published: {content.paper}, {table.where}. {table.note}".strip(), rows)
 
 
 def published_folder(spec: Spec) -> Path:

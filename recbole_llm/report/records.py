@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 from recbole_llm.files import replacing
 from recbole_llm.record import RunRecord
+from recbole_llm.report.record_form import check_record
 from recbole_llm.runs.rankings import publish_rankings
+
+_LONGEST = 400  # characters of a note on a file that is not a record
 
 
 class Run(NamedTuple):
@@ -28,20 +31,32 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
 
     Returns:
         The finished runs, each id once, from the first folder that has it; and a note for each
-        file that is not a record, or whose id could lead to another folder.
+        file that cannot be read, is not a record, or has an id that could lead to another folder.
     """
     runs: dict[str, Run] = {}
     notes = []
     for folder in folders:
         for path in sorted([*folder.glob("*/record.json"), *folder.glob("*.json")]):
             try:
-                record = RunRecord.load(path)
-            except ValueError as error:
-                notes.append(f"not read: {error}")
+                record = _read(path)
+            except (ValueError, OSError) as error:
+                text = str(error)
+                notes.append(f"not read: {text if len(text) <= _LONGEST else text[:_LONGEST]}")
                 continue
             if record.status == "finished":
                 runs.setdefault(record.id, Run(record, path))
     return list(runs.values()), notes
+
+
+def _read(path: Path) -> RunRecord:
+    """Read a record, and check what a report reads of it if the run is finished."""
+    record = RunRecord.load(path)
+    if record.status == "finished":
+        try:
+            check_record(record)
+        except ValueError as error:
+            raise ValueError(f"{path} is not a run record: {error}") from error
+    return record
 
 
 def keep_records(used: Iterable[Run], folder: Path) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recbole_llm.report.cells import Cell, Cells
-from recbole_llm.report.statistics import Vector, holm, paired_tests, user_metric
+from recbole_llm.report.statistics import Vector, holm, paired_tests
+from recbole_llm.report.user_metrics import user_metric
 from recbole_llm.runs.rankings import rankings_path
 from recbole_llm.sweep.spec import Row
 

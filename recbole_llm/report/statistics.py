@@ -1,18 +1,14 @@
-"""Means over seeds, improvements, and paired tests on per-user metrics, Holm-corrected."""
+"""Means over seeds, improvements, and paired tests, Holm-corrected."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from recbole.evaluator.register import smaller_metrics
 from scipy import stats
 
-from recbole_llm.runs.rankings import read_rankings
-
 Vector = NDArray[np.float64]
-#: Metrics whose value for each user can be computed from saved lists.
-TESTED = ("recall", "ndcg", "hit", "precision", "mrr")
 
 
 class PValues(NamedTuple):
@@ -28,9 +24,21 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
 
 
-def improvement(ours: float, other: float) -> float | None:
-    """Return by how many percent ``ours`` is above ``other``; None if ``other`` is zero."""
-    return 100 * (ours - other) / other if other else None
+def smaller_is_better(metric: str) -> bool:
+    """Whether RecBole ranks a smaller value of a metric first, such as of ``giniindex@10``."""
+    return metric.partition("@")[0].lower() in smaller_metrics
+
+
+def improvement(ours: float, other: float, smaller: bool = False) -> float | None:
+    """Return by how many percent ``ours`` is better than ``other``; None if ``other`` is zero.
+
+    Args:
+        ours: value of the row that is compared.
+        other: value that it is compared with.
+        smaller: whether a smaller value is better.
+    """
+    difference = other - ours if smaller else ours - other
+    return 100 * difference / abs(other) if other else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -56,41 +64,3 @@ def paired_tests(ours: Vector, other: Vector) -> PValues:
     if len(difference) < 2 or difference.std() == 0:
         return PValues(float(wilcoxon.pvalue), float("nan"))
     return PValues(float(wilcoxon.pvalue), float(stats.ttest_rel(ours, other).pvalue))
-
-
-def user_metric(lists: Path, metric: str) -> dict[str, float] | None:
-    """Return each user's unrounded metric; a user with several lists has the mean over them.
-
-    Args:
-        lists: path of a run's saved lists, one JSON object a line.
-        metric: a metric with its cut-off, such as ``recall@10``.
-
-    Returns:
-        The metric by the user's token; None if the file does not exist or its lines have no
-        ``hits``, or if the metric has no cut-off or is not one of ``TESTED``.
-    """
-    name, _, cut = metric.partition("@")
-    if name not in TESTED or not cut or not lists.is_file():
-        return None
-    k = int(cut)
-    found: dict[str, list[float]] = {}
-    for ranking in read_rankings(lists):
-        if ranking.hits is None or ranking.n_positives is None:
-            return None
-        hits = np.array([rank for rank in ranking.hits if rank < k], dtype=float)
-        value = _user_value(name, hits, ranking.n_positives, k)
-        found.setdefault(ranking.user, []).append(value)
-    return {user: float(np.mean(values)) for user, values in found.items()}
-
-
-def _user_value(name: str, hits: Vector, n_positives: int, k: int) -> float:
-    if name == "recall":
-        return len(hits) / n_positives
-    if name == "precision":
-        return len(hits) / k
-    if name == "hit":
-        return float(len(hits) > 0)
-    if name == "mrr":
-        return float(1 / (hits.min() + 1)) if len(hits) else 0.0
-    ideal = (1 / np.log2(np.arange(2, min(n_positives, k) + 2))).sum()
-    return float((1 / np.log2(hits + 2)).sum() / ideal)

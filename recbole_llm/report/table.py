@@ -8,7 +8,7 @@ from recbole_llm.report.cells import Cell, Cells
 from recbole_llm.report.published import read_published
 from recbole_llm.report.records import Run
 from recbole_llm.report.significance import Column, Comparison, compare_rows
-from recbole_llm.report.statistics import improvement
+from recbole_llm.report.statistics import improvement, smaller_is_better
 from recbole_llm.sweep.spec import Row, Spec
 
 _DEFAULT_METRICS = ["recall@10", "recall@20", "ndcg@10", "ndcg@20"]
@@ -89,8 +89,8 @@ def build_table(spec: Spec, cells: Cells, metrics: Sequence[str] | None, title: 
     columns = [Column(dataset, metric) for dataset in spec.datasets for metric in names]
     lines, notes = _lines(spec, cells, columns)
     clean = [line for line in lines if not line.published and not line.leaky]
-    for i in range(len(columns)):
-        _rank([line.numbers[i] for line in clean])
+    for i, column in enumerate(columns):
+        _rank([line.numbers[i] for line in clean], smaller_is_better(column.metric))
     rows = {row.label: row for row in spec.rows}
     comparisons: list[Comparison] = []
     if spec.compare in [line.label for line in clean]:
@@ -149,7 +149,9 @@ def _measured_line(cells: Cells, row: Row, columns: Sequence[Column]) -> Line:
 def _budget(cells: Sequence[Cell]) -> str:
     budgets = [run.record.origin.get("budget", {}) for cell in cells for run in cell.runs]
     texts = [
-        f"{budget['n_trials']} {budget['sampler']}" if budget.get("n_trials") else "none"
+        f"{budget['n_trials']} {budget.get('sampler') or ''}".strip()
+        if budget.get("n_trials")
+        else "none"
         for budget in budgets
     ]
     return ", ".join(dict.fromkeys(texts)) or "-"
@@ -158,15 +160,22 @@ def _budget(cells: Sequence[Cell]) -> str:
 def _published_line(
     label: str, values: dict[str, dict[str, Any]], columns: Sequence[Column]
 ) -> Line:
-    by_column = [values.get(column.dataset, {}).get(column.metric) for column in columns]
-    numbers = [None if value is None else Number(float(value)) for value in by_column]
+    numbers: list[Number | None] = []
+    for column in columns:
+        value = values.get(column.dataset, {}).get(column.metric)
+        if isinstance(value, str):
+            raise ValueError(
+                f"published: {label}, {column.dataset}, {column.metric} must be a number, got "
+                f"{value!r}; a value that the paper leaves out is ~."
+            )
+        numbers.append(None if value is None else Number(float(value)))
     return Line(label, numbers, published=True)
 
 
-def _rank(numbers: Sequence[Number | None]) -> None:
+def _rank(numbers: Sequence[Number | None], smaller: bool) -> None:
     """Give rank 1 to the best value and rank 2 to the second; equal values have equal ranks."""
     present = [number for number in numbers if number is not None]
-    heights = sorted({number.mean for number in present}, reverse=True)[:2]
+    heights = sorted({number.mean for number in present}, reverse=not smaller)[:2]
     if len(present) > 1:
         for number in present:
             number.rank = heights.index(number.mean) + 1 if number.mean in heights else 0
@@ -192,7 +201,9 @@ def _compare(
         if number is None or not others:
             gains.append(None)
             continue
-        mean, label = max(others, key=lambda pair: pair[0])
-        gains.append(improvement(number.mean, mean))
-        number.significant = number.mean > mean and (column, label) in significant
+        smaller = smaller_is_better(column.metric)
+        mean, label = (min if smaller else max)(others, key=lambda pair: pair[0])
+        gains.append(improvement(number.mean, mean, smaller))
+        is_best = number.mean < mean if smaller else number.mean > mean
+        number.significant = is_best and (column, label) in significant
     return gains

@@ -1,6 +1,9 @@
 """How numbers, labels and headings are written, in every format of a report."""
 
+import unicodedata
+
 from recbole_llm.report.significance import Column
+from recbole_llm.report.statistics import smaller_is_better
 from recbole_llm.report.table import Line, Number
 
 NO_RUN = "no run"
@@ -11,10 +14,16 @@ STAR_MEANS = (
 _SHORT = {"recall": "R", "ndcg": "N", "hit": "H"}
 
 
+def one_line(text: str) -> str:
+    """Return text with every run of white space as one space, without control characters."""
+    visible = [" " if char.isspace() else char for char in text]
+    return " ".join("".join(c for c in visible if unicodedata.category(c) != "Cc").split())
+
+
 def short_metric(metric: str) -> str:
-    """Return ``R@10`` for ``recall@10``."""
+    """Return ``R@10`` for ``recall@10``, with an arrow down where a smaller value is better."""
     name, at, k = metric.partition("@")
-    return f"{_SHORT.get(name, name)}{at}{k}"
+    return f"{_SHORT.get(name, name)}{at}{k}{' ↓' if smaller_is_better(metric) else ''}"
 
 
 def head_text(column: Column) -> str:

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from recbole_llm.files import check_name
+from recbole_llm.files import check_name, replacing
 from recbole_llm.report.cells import Cells, collect, profiles_with_runs
 from recbole_llm.report.contents import Picture, PlainTable, Report
 from recbole_llm.report.cost import cost_tables
@@ -18,13 +19,28 @@ from recbole_llm.report.records import keep_records, read_runs
 from recbole_llm.report.table import Table, build_table
 from recbole_llm.sweep.spec import Spec, load_spec
 
+#: Folders of run records that a report reads where no other are named; they need not exist.
+DEFAULT_RUNS = ("runs", "reports/runs")
+
+
+class WrittenReport(NamedTuple):
+    """A report on disk.
+
+    Attributes:
+        files: the files that were written, without the records.
+        n_runs: number of runs whose numbers are shown.
+    """
+
+    files: list[Path]
+    n_runs: int
+
 
 def write_report(
     spec: str | Path,
     profile: str | None = None,
-    runs: Sequence[str | Path] = ("runs", "reports/runs"),
+    runs: Sequence[str | Path] = DEFAULT_RUNS,
     output: str | Path = "reports",
-) -> list[Path]:
+) -> WrittenReport:
     """Write ``<output>/<name>/``: Markdown, CSV, LaTeX, figures, ``index.html``, and records.
 
     The folder ``<output>/<name>/records`` of an earlier report is read like a folder of runs. The
@@ -37,15 +53,15 @@ def write_report(
         runs: folders of run records.
         output: parent of the report's folder.
 
-    Returns:
-        The files that were written, without the records.
-
     Raises:
-        FileNotFoundError: the spec does not exist.
+        FileNotFoundError: the spec does not exist, or a folder of runs that was named.
         ValueError: the spec or the published numbers cannot be read, or the spec's name cannot
             be the name of a folder.
     """
     experiment = load_spec(spec, profile)
+    for place in runs:
+        if str(place) not in DEFAULT_RUNS and not Path(place).is_dir():
+            raise FileNotFoundError(f"there is no folder of run records {str(place)!r} (--runs).")
     folder = Path(output) / check_name("report", experiment.name)
     known, notes = read_runs([*map(Path, runs), folder / "records"])
     if profile is None:
@@ -62,7 +78,7 @@ def write_report(
     return _write_files(experiment, cells, folder, [*notes, *kept])
 
 
-def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> list[Path]:
+def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> WrittenReport:
     if not cells.runs():
         notes.append(f"There is no run yet. Make them with: recbole_llm sweep {spec.path}")
     tables, plain_tables = _tables(spec, cells)
@@ -89,14 +105,15 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> li
     for name, text in texts.items():
         path = folder / name
         if text:
-            path.write_text(text, encoding="utf-8")
+            with replacing(path) as file:  # half a code point has no UTF-8: it becomes \\udXXX
+                file.write(text.encode(errors="backslashreplace"))
             files.append(path)
         elif path.exists():
             path.unlink()
             logging.getLogger(__name__).warning(
                 "%s of an earlier report was removed: this report has nothing to write in it.", path
             )
-    return [*files, *drawn]
+    return WrittenReport([*files, *drawn], len(report.runs))
 
 
 def _tables(spec: Spec, cells: Cells) -> tuple[list[Table], list[PlainTable]]:

@@ -34,7 +34,7 @@ def test_figures_are_drawn_and_embedded(spec: Any) -> None:
             for k in (1, 2):  # 3 is missing
                 add("BPR", seed, [0.2, weight / k], point={"reg_weight": weight, "knn_k": k})
     path = spec(rows=[{"model": "BPR"}], compare=None, **GRID)
-    files = write_report(path)
+    files = write_report(path).files
     names = {it.name for it in files}
     assert {"figure-1.pdf", "figure-1.png", "figure-2.pdf", "figure-2.png"} <= names
     assert Path("reports/t/figure-2.png").stat().st_size > 5000

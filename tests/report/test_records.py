@@ -69,7 +69,7 @@ def test_a_file_that_has_nothing_to_say_is_removed_with_a_word(
     spec: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     for row in ("Ours", "BPR"):
-        add(row, 1, [0.2, 0.2], hits=[[0]] * 9)
+        add(row, 1, hits=[[0]] * 9)
     write_report(spec())
     significance = Path("reports/t/significance.csv")
     assert significance.is_file() and not caplog.text

@@ -12,7 +12,7 @@ import yaml
 from run_records import add
 
 from recbole_llm.cli.main import main
-from recbole_llm.report.statistics import user_metric
+from recbole_llm.report.user_metrics import user_metric
 from recbole_llm.report.write import write_report
 
 
@@ -69,9 +69,9 @@ def test_a_difference_of_many_users_is_marked_and_of_one_is_not(spec: Any) -> No
     better, worse = [[0]] * 40, [[0] if rng.random() < 0.3 else [15] for _ in range(40)]
     worse[0] = []  # the only user of a difference in recall@20
     for seed in (1, 2):
-        add("Ours", seed, [1.0, 1.0], hits=better)
-        add("LightGCN", seed, [0.3, 0.975], hits=worse)
-        add("BPR", seed, [0.2, 0.975], hits=worse)
+        add("Ours", seed, hits=better)
+        add("LightGCN", seed, hits=worse)
+        add("BPR", seed, hits=worse)
     write_report(spec())
     found = numbers()
     assert found["Ours", "recall@10"]["significant"] == "1"
@@ -94,9 +94,9 @@ def test_a_difference_of_many_users_is_marked_and_of_one_is_not(spec: Any) -> No
 
 
 def test_lists_of_other_splits_or_users_are_not_compared(spec: Any) -> None:
-    add("Ours", 1, [1.0, 1.0], hits=[[0]] * 9)
-    add("LightGCN", 1, [0.5, 0.5], hits=[[15]] * 9, data={"files": {"a": "1"}, "split": "z"})
-    add("BPR", 1, [0.5, 0.5], hits=[[15]] * 8)
+    add("Ours", 1, hits=[[0]] * 9)
+    add("LightGCN", 1, hits=[[15]] * 9, data={"files": {"a": "1"}, "split": "z"})
+    add("BPR", 1, hits=[[15]] * 8)
     write_report(spec())
     text = Path("reports/t/report.md").read_text()
     assert "Ours against BPR on beauty, LightGCN on beauty" in text
@@ -161,10 +161,10 @@ def test_trials_failed_runs_and_other_sweeps_do_not_count(spec: Any) -> None:
 
 
 def test_a_run_by_itself_joins_the_row_whose_settings_it_has(spec: Any) -> None:
-    config = {"seed": 1, "valid_metric": "Recall@20", "protocol": "loo", "n_layers": 2}
+    config = {"seed": 1, "valid_metric": "Recall@20", "protocol": "loo", "embedding_size": 32}
     add("BPR", 1, [0.2, 0.2], origin={}, config=config)
-    add("LightGCN", 1, [0.3, 0.3], origin={}, config={**config, "n_layers": 3})
-    write_report(spec(settings={"n_layers": 2}))
+    add("LightGCN", 1, [0.3, 0.3], origin={}, config={**config, "embedding_size": 16})
+    write_report(spec(settings={"embedding_size": 32}))
     assert numbers()["BPR", "recall@10"]["mean"] == "0.2"
     assert numbers()["LightGCN", "recall@10"]["mean"] == ""
 
@@ -226,7 +226,7 @@ def test_bars_and_cost(spec: Any) -> None:
     add("BPR", 1, [0.2, 0.2], stages=[Stage("training", 2.5, 3 * 2**20, 10, 40)])
     add("LightGCN", 1, [0.3, 0.2])
     figures = [{"kind": "bars", "metrics": ["recall@20"], "part": "test"}]
-    files = write_report(spec(figures=figures, tables=[{"kind": "cost"}]))
+    files = write_report(spec(figures=figures, tables=[{"kind": "cost"}])).files
     assert "figure-1.pdf" in {it.name for it in files}
     text = Path("reports/t/report.md").read_text()
     assert "| beauty | BPR | training | 2.5 | 3 | 10 | 25.00% | cpu |" in text

@@ -12,8 +12,8 @@ from recbole_llm.report.statistics import (
     improvement,
     mean_std,
     paired_tests,
-    user_metric,
 )
+from recbole_llm.report.user_metrics import user_metric
 
 
 def test_mean_and_sample_deviation_by_hand() -> None:

@@ -1,7 +1,7 @@
 // A click on a heading, or Enter, sorts the table by that column; empty cells come last.
 function sort(heading) {
   const table = heading.closest("table"), body = table.tBodies[0], i = heading.cellIndex;
-  const first = i ? "-1" : "1";
+  const first = heading.dataset.first ?? (i ? "-1" : "1");
   const direction = { "1": "-1", "-1": "1" }[heading.dataset.dir] ?? first;
   for (const other of table.querySelectorAll("thead th")) delete other.dataset.dir;
   heading.dataset.dir = direction;
