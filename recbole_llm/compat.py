@@ -11,12 +11,22 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
+
+from recbole_llm.tables import (
+    MISSING_NUMBERS,
+    check_count,
+    check_values,
+    count_rows,
+    first_fault,
+    read_header,
+)
 
 SUPPORTED_RECBOLE = "1.2.1"
 
@@ -132,6 +142,15 @@ def _repair_data() -> None:
             'engine="python" if len(field_separator) > 1 else "c",'
             'float_precision=None if len(field_separator) > 1 else "round_trip",',
         ),
+        # Atomic files know no quoting, and names such as NA or null are names. In numbers these
+        # words stay missing values.
+        (
+            "dtype=dtype,",
+            "dtype=dtype, quoting=3, keep_default_na=False, na_values={"
+            f'name: [""] if kind is str else {list(MISSING_NUMBERS)} '
+            "for name, kind in dtype.items()},",
+        ),
+        ("f.readline()[:-1]", r'f.readline().removesuffix("\n").removeprefix("\ufeff")'),
     )
     # pandas 3: agg(len) is the length of the whole column.
     _rewrite(
@@ -156,6 +175,57 @@ def _repair_data() -> None:
         ('np.argsort(key, kind="stable")', 'np.argsort(np.asarray(key), kind="stable")'),
         ("torch.tensor(np.array(index)[::-1])", "torch.tensor(np.array(index)[::-1].copy())"),
     )
+
+
+def _repair_reading() -> None:
+    """Check atomic files before RecBole reads them, and what it read of them."""
+    from recbole.data.dataset.dataset import Dataset
+
+    # It takes index labels for positions, and so drops other rows; those it is meant for, without
+    # user or item, are refused below.
+    Dataset._filter_nan_user_or_item = lambda self: None
+    load = Dataset._load_feat
+
+    def load_checked(self: Any, filepath: str, source: Any) -> Any:
+        if self._get_load_and_unload_col(source)[0] == set():
+            return None
+        path, config = Path(filepath), self.config
+        form = config["field_separator"], config["encoding"]
+        header = read_header(path, *form)
+        n_rows = count_rows(path, len(header), *form)
+        if not n_rows:
+            raise ValueError(f"{path} holds a header and no row.")
+        try:
+            feat = load(self, filepath, source)
+        except ValueError as error:
+            raise ValueError(f"{path}: {first_fault(path, header, *form) or error}") from error
+        if feat is not None:
+            check_count(path, len(feat), n_rows)
+            check_values(path, feat, *_deciding_fields(config), encoding=form[1])
+            _warn_of_repeats(path, feat, config, self.logger)
+        return feat
+
+    Dataset._load_feat = load_checked
+
+
+def _warn_of_repeats(path: Path, feat: Any, config: Any, logger: Any) -> None:
+    """Say how many rows of a ``.user`` or ``.item`` file RecBole leaves out: all but the first."""
+    field = {f".{kind}": config[f"{kind.upper()}_ID_FIELD"] for kind in ("user", "item")}.get(
+        path.suffix
+    )
+    if field in feat and (n_repeats := int(feat[field].duplicated().sum())):
+        logger.warning(
+            f"{path}: {n_repeats:,} rows repeat an earlier {field}; the first row of each counts."
+        )
+
+
+def _deciding_fields(config: Any) -> tuple[list[str], list[str]]:
+    """Return the fields in which no name, and those in which no number, may be missing."""
+    names = ("USER_ID", "ITEM_ID", "HEAD_ENTITY_ID", "TAIL_ENTITY_ID", "RELATION_ID", "ENTITY_ID")
+    numbers = [config[f"{name}_FIELD"] for name in ("TIME", "RATING", "LABEL")]
+    for filters in ("val_interval", "threshold"):
+        numbers += list(config[filters] or {})
+    return [config[f"{name}_FIELD"] for name in names], numbers
 
 
 def _repair_models() -> None:
@@ -253,6 +323,7 @@ _check_recbole()
 _restore_numpy_aliases()
 _restore_dok_update()
 _repair_data()
+_repair_reading()
 _repair_models()
 _repair_metrics()
 _bound_rejections()

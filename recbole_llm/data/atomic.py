@@ -1,15 +1,16 @@
 """RecBole's atomic files: checked before RecBole reads them, and the item file as plain text."""
 
+import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from recbole_llm import tables
 from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
 
-_TYPES = ("token", "token_seq", "float", "float_seq")
 _NOT_TEXT = re.compile(r"_ids?$|(?:^|_)urls?(?:_|$)|[a-z]U(?:RL|rl)")
 _HEADER_FORM = "user_id:token<TAB>item_id:token..."
 
@@ -56,20 +57,10 @@ def read_header(path: Path, config: Config) -> dict[str, str]:
     """Return the columns of an atomic file: name to type, in file order.
 
     Raises:
-        ValueError: a column is not ``name:type`` with a type that RecBole knows.
+        ValueError: a column is not ``name:type`` with a type that RecBole knows, or two columns
+            have one name.
     """
-    with path.open(encoding=config["encoding"]) as file:
-        line = file.readline().rstrip("\n")
-    columns = {}
-    for column in line.split(config["field_separator"]):
-        name, _, kind = column.partition(":")
-        if not name or kind not in _TYPES:
-            raise ValueError(
-                f"{path}: the header holds {column!r}, expected name:type with a type of "
-                f"{', '.join(_TYPES)}, for example {_HEADER_FORM}; the line is {line[:200]!r}."
-            )
-        columns[name] = kind
-    return columns
+    return tables.read_header(path, config["field_separator"], config["encoding"])
 
 
 def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
@@ -123,10 +114,12 @@ def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFra
     for name in columns:
         if name not in header:
             raise ValueError(f"{path} has no column {name!r}, it has {', '.join(header)}.")
+    separator, encoding = config["field_separator"], config["encoding"]
+    n_rows = tables.count_rows(path, len(header), separator, encoding)
     # Item tokens such as NA or null are names, not missing values.
-    return pd.read_csv(
+    frame = pd.read_csv(
         path,
-        sep=config["field_separator"],
+        sep=separator,
         header=0,
         names=list(header),
         index_col=False,
@@ -134,8 +127,12 @@ def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFra
         dtype=str,
         keep_default_na=False,
         na_filter=False,
-        encoding=config["encoding"],
+        quoting=csv.QUOTE_NONE,
+        encoding=encoding,
+        engine="python" if len(separator) > 1 else "c",
     )
+    tables.check_count(path, len(frame), n_rows)
+    return frame
 
 
 def text_columns(asked: str | None, path: Path, config: Config, option: str) -> list[str]:
