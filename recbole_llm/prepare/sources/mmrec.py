@@ -48,7 +48,7 @@ class MMRec(Source):
                 f"{folder} must hold one .inter file of the MMRec toolbox, found {found}."
             )
         self.inter = inter[0]
-        with self.inter.open(encoding="utf-8") as file:
+        with self.inter.open(encoding="utf-8-sig") as file:
             names = file.readline().split()
         if not {"userID", "itemID", "x_label"} <= set(names):
             raise ValueError(
