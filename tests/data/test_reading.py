@@ -222,6 +222,17 @@ def test_kind1_repeated_rows_of_an_item_are_counted(files, caplog):
     assert "toy.item: 2 rows repeat an earlier item_id" in caplog.text
 
 
+def test_kind1_filtered_interactions_are_counted(files, caplog):
+    caplog.set_level("INFO")
+    files.write(toy())
+    known = {f"i{item}" for item in range(38)}
+    files.write([[item, "x"] for item in sorted(known)], "item_id:token\tbrand:token", "item")
+    n_unknown = sum(row[1] not in known for row in toy())
+    rows = files.rows(load_col={"inter": COLUMNS, "item": ["item_id", "brand"]})
+    assert len(rows) == 360 - n_unknown
+    assert f"{n_unknown} of 360 interactions are left out" in caplog.text
+
+
 def test_kind1_a_file_without_rows_is_refused(files):
     files.write([])
     files.fails("toy.inter holds a header and no row")
