@@ -201,7 +201,7 @@ def _repair_reading() -> None:
             raise ValueError(f"{path}: {first_fault(path, header, *form) or error}") from error
         if feat is not None:
             check_count(path, len(feat), n_rows)
-            check_values(path, feat, *_deciding_fields(config), encoding=form[1])
+            check_values(path, feat, *_deciding_fields(path, config), encoding=form[1])
             _warn_of_repeats(path, feat, config, self.logger)
         return feat
 
@@ -219,12 +219,12 @@ def _warn_of_repeats(path: Path, feat: Any, config: Any, logger: Any) -> None:
         )
 
 
-def _deciding_fields(config: Any) -> tuple[list[str], list[str]]:
+def _deciding_fields(path: Path, config: Any) -> tuple[list[str], list[str]]:
     """Return the fields in which no name, and those in which no number, may be missing."""
     names = ("USER_ID", "ITEM_ID", "HEAD_ENTITY_ID", "TAIL_ENTITY_ID", "RELATION_ID", "ENTITY_ID")
-    numbers = [config[f"{name}_FIELD"] for name in ("TIME", "RATING", "LABEL")]
-    for filters in ("val_interval", "threshold"):
-        numbers += list(config[filters] or {})
+    numbers = [*(config["val_interval"] or {}), *(config["threshold"] or {})]
+    if path.suffix == ".inter":
+        numbers += [config[f"{name}_FIELD"] for name in ("TIME", "RATING", "LABEL")]
     return [config[f"{name}_FIELD"] for name in names], numbers
 
 

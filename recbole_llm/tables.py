@@ -18,7 +18,10 @@ _BLOCK = 1 << 18  # bytes checked at a time
 _N_SHOWN = 5
 
 #: Words that stand for a missing number; a name is missing only where its cell is empty.
-MISSING_NUMBERS = ("", "NA", "N/A", "<NA>", "NULL", "null", "None", "NaN", "nan", "-nan", "-NaN")
+MISSING_NUMBERS = (
+    *("", "NA", "N/A", "n/a", "<NA>", "#NA", "#N/A", "#N/A N/A", "NULL", "null", "None"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
 
 
 def read_header(path: Path, separator: str, encoding: str | None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """RecBole's atomic files: checked before RecBole reads them, and the item file as plain text."""
 
 import csv
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,11 +95,12 @@ def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
 def read_item_columns(path: Path, columns: Sequence[str], config: Config) -> pd.DataFrame:
     """Read columns of a ``.item`` file as text, empty cells as ``""``, indexed by item token.
 
-    Of an item with two rows the first counts, as in RecBole.
+    Of an item with two rows the first counts, as in RecBole; the log has their number.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file lacks a column, or its header is malformed.
+        ValueError: the file lacks a column, its header or a line is malformed, or a row has no
+            item token.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -106,10 +108,19 @@ def read_item_columns(path: Path, columns: Sequence[str], config: Config) -> pd.
         )
     item_field = config["ITEM_ID_FIELD"]
     frame = _read_text(path, [item_field, *columns], config)
-    return frame.drop_duplicates(item_field).set_index(item_field)
+    is_repeat = frame[item_field].duplicated()
+    if is_repeat.any():
+        logging.getLogger().warning(
+            "%s: %d rows repeat an earlier %s; the first row of each counts.",
+            path,
+            is_repeat.sum(),
+            item_field,
+        )
+    return frame[~is_repeat].set_index(item_field)
 
 
 def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFrame:
+    """Read columns as text; the first one holds ids, of which none may be missing."""
     header = read_header(path, config)
     for name in columns:
         if name not in header:
@@ -132,6 +143,8 @@ def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFra
         engine="python" if len(separator) > 1 else "c",
     )
     tables.check_count(path, len(frame), n_rows)
+    ids = frame[[columns[0]]]
+    tables.check_values(path, ids.where(ids != ""), list(ids), [], encoding)
     return frame
 
 

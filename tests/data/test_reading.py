@@ -233,6 +233,29 @@ def test_kind1_filtered_interactions_are_counted(files, caplog):
     assert f"{n_unknown} of 360 interactions are left out" in caplog.text
 
 
+def test_kind1_texts_are_read_with_the_same_checks(files, caplog):
+    header = "item_id:token\ttitle:token_seq"
+    path = files.write([["i1", "a"], ["i2", "b"], ["i1", "c"]], header, "item")
+    assert read_item_columns(path, ["title"], files.config())["title"].to_dict() == {
+        "i1": "a",
+        "i2": "b",
+    }
+    assert "toy.item: 1 rows repeat an earlier item_id" in caplog.text
+    files.write([["i1", "a"], ["", "b"]], header, "item")
+    with pytest.raises(ValueError, match="toy.item: column 'item_id' is empty.*line 3"):
+        read_item_columns(path, ["title"], files.config())
+    files.write([["i1", "a"], ["i2"]], header, "item")
+    with pytest.raises(ValueError, match="toy.item: line 3 has 1 cells"):
+        read_item_columns(path, ["title"], files.config())
+
+
+def test_kind1_an_average_rating_of_an_item_may_be_missing(files):
+    files.write(toy())
+    files.write([["i1", ""], ["i2", "3"]], "item_id:token\trating:float", "item")
+    feat, _ = files.item_feat({"inter": COLUMNS, "item": ["item_id", "rating"]})
+    assert (feat["rating"] == 3).all()
+
+
 def test_kind1_a_file_without_rows_is_refused(files):
     files.write([])
     files.fails("toy.inter holds a header and no row")

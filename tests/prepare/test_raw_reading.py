@@ -223,6 +223,29 @@ def test_kind1_what_prepare_writes_its_own_run_reads(prepare, tmp_path, monkeypa
     assert run_recbole([*line, "--show_progress=false", "--torch_threads=1"]) == 0
 
 
+@pytest.mark.parametrize("separator", ["::", '"'])
+def test_kind1_a_separator_that_parts_nothing_is_refused(prepare, tmp_path, separator):
+    path = write(tmp_path / "q.csv", [["user_id", "item_id"], ["u", "i"]], separator)
+    message = prepare.fails("csv", f"--inter={path}", f"--separator={separator}")
+    assert "separator must be one character" in message
+
+
+def test_kind1_a_malformed_line_of_a_map_is_refused(prepare, tmp_path):
+    rows = [[str(int(row[0][1:])), str(int(row[1][1:])), str(step % 3)]
+            for step, row in enumerate(toy())]  # fmt: skip
+    write(tmp_path / "toy.inter", [["userID", "itemID", "x_label"], *rows])
+    users = [["user_id", "userID"], *([f"NA{u}" if u else "NA", str(u)] for u in range(30))]
+    write(tmp_path / "u_id_mapping.csv", users)
+    prepare("mmrec", f"--path={tmp_path}")
+    parts = [prepare.table("toy", f"{part}.inter") for part in ("train", "valid", "test")]
+    assert sum(len(part) for part in parts) == 360
+    assert sum((part["user_id"] == "NA").sum() for part in parts) == 12
+    users[7][1] = "seven"
+    write(tmp_path / "u_id_mapping.csv", users)
+    prepare("mmrec", f"--path={tmp_path}", "--name=other", status=2)
+    assert "u_id_mapping.csv: line 8 is no original identifier, tab, number" in prepare.err
+
+
 # -- markup ------------------------------------------------------------------------------------
 
 

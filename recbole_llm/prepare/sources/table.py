@@ -20,6 +20,13 @@ class Table(Source):
         columns: name of the column for each of ``user``, ``item``, ``rating`` and ``time``; rating
             and time may be "". Time is Unix seconds or an ISO date, UTC unless it says otherwise.
         separator: one character, or "" for a tab in ``.tsv`` and a comma in any other file.
+            Between tabs a quotation mark is a letter, else cells are quoted as in CSV.
+
+    Texts are the user's own, so markup in them stays.
+
+    Raises:
+        ValueError: the separator is no single character, or the items' columns have names that
+            cannot be written.
     """
 
     key = "csv"
@@ -38,6 +45,11 @@ class Table(Source):
     def __init__(
         self, inter: Path, item: Path | None, columns: Mapping[str, str], separator: str = ""
     ) -> None:
+        if len(separator) > 1 or separator in ('"', "\n", "\r"):
+            raise ValueError(
+                f"separator must be one character, no quotation mark or line end, got "
+                f"{separator!r}."
+            )
         self.inter, self.item = inter, item
         self.columns, self.separator = dict(columns), separator
         kept = (("rating", "rating"), ("time", "timestamp"))
