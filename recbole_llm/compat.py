@@ -198,7 +198,9 @@ def _repair_reading() -> None:
         try:
             feat = load(self, filepath, source)
         except ValueError as error:
-            raise ValueError(f"{path}: {first_fault(path, header, *form) or error}") from error
+            raise ValueError(
+                f"{path}: {first_fault(path, header, *form) or str(error).strip()}"
+            ) from error
         if feat is not None:
             check_count(path, len(feat), n_rows)
             check_values(path, feat, *_deciding_fields(path, config), encoding=form[1])
