@@ -15,7 +15,9 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from recbole_llm.compat_reading import repair_reading
 from recbole_llm.rewriting import SUPPORTED_RECBOLE, rewrite
+from recbole_llm.tables import MISSING_NUMBERS
 
 
 def _check_recbole() -> None:
@@ -100,6 +102,15 @@ def _repair_data() -> None:
             'engine="python" if len(field_separator) > 1 else "c",'
             'float_precision=None if len(field_separator) > 1 else "round_trip",',
         ),
+        # Atomic files know no quoting, and names such as NA or null are names. In numbers these
+        # words stay missing values.
+        (
+            "dtype=dtype,",
+            "dtype=dtype, quoting=3, keep_default_na=False, na_values={"
+            f'name: [""] if kind is str else {list(MISSING_NUMBERS)} '
+            "for name, kind in dtype.items()},",
+        ),
+        ("f.readline()[:-1]", r'f.readline().removesuffix("\n").removeprefix("\ufeff")'),
     )
     # pandas 3: agg(len) is the length of the whole column.
     rewrite(
@@ -123,13 +134,6 @@ def _repair_rows() -> None:
         Dataset,
         "_remove_duplication",
         ("ascending=True, inplace=True", 'ascending=True, inplace=True, kind="stable"'),
-    )
-    # Where users and items are missing, the labels of rows were taken for their positions.
-    rewrite(
-        Dataset,
-        "_filter_nan_user_or_item",
-        ("feat.drop(feat.index[dropped_feat], inplace", "feat.drop(dropped_feat, inplace"),
-        ("self.inter_feat.index[dropped_inter], inplace", "dropped_inter, inplace"),
     )
     # The sorted rows' parts were given to the unsorted rows.
     rewrite(
@@ -323,6 +327,7 @@ _restore_dok_update()
 _undo_anomaly_detection()
 _repair_data()
 _repair_rows()
+repair_reading()
 _repair_models()
 _repair_metrics()
 _repair_samplers()

@@ -203,14 +203,13 @@ def test_a_split_by_time_puts_the_latest_rows_in_the_test_part(order: str, tmp_p
     assert times == [[1, 2, 3, 4], [5, 6], [7, 8]]
 
 
-def test_rows_without_a_user_or_an_item_are_the_ones_left_out(tmp_path: Path) -> None:
+def test_rows_without_a_user_or_an_item_are_refused(tmp_path: Path) -> None:
     """RecBole drops rows 5 and 6 in place of rows 3 and 4: two rows went before them."""
     users, items = ["", "", "u1", "u1", "u2", "u2", "u3"], ["a", "b", "", "", "c", "d", "e"]
     rows = [f"{user}\t{item}" for user, item in zip(users, items, strict=True)]
     write_table(tmp_path / "tiny" / "tiny.inter", "user_id:token\titem_id:token", rows)
-    dataset = load(tmp_path, load_col=None)
-    kept = dataset.id2token("item_id", dataset.inter_feat["item_id"])
-    assert sorted(kept) == ["c", "d", "e"]
+    with pytest.raises(ValueError, match=r"tiny.inter: column 'user_id' .* line 2, 3\)"):
+        load(tmp_path, load_col=None)
 
 
 def test_numpy_names_and_dok_update_are_back() -> None:

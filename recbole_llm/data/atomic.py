@@ -1,16 +1,18 @@
 """RecBole's atomic files: checked before RecBole reads them, and the item file as plain text."""
 
+import csv
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from recbole_llm import tables
 from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
 from recbole_llm.settings.labels import reads_label_column
 
-_TYPES = ("token", "token_seq", "float", "float_seq")
 _NOT_TEXT = re.compile(r"_ids?$|(?:^|_)urls?(?:_|$)|[a-z]U(?:RL|rl)")
 _HEADER_FORM = "user_id:token<TAB>item_id:token..."
 
@@ -57,20 +59,10 @@ def read_header(path: Path, config: Config) -> dict[str, str]:
     """Return the columns of an atomic file: name to type, in file order.
 
     Raises:
-        ValueError: a column is not ``name:type`` with a type that RecBole knows.
+        ValueError: a column is not ``name:type`` with a type that RecBole knows, or two columns
+            have one name.
     """
-    with path.open(encoding=config["encoding"]) as file:
-        line = file.readline().rstrip("\n")
-    columns = {}
-    for column in line.split(config["field_separator"]):
-        name, _, kind = column.partition(":")
-        if not name or kind not in _TYPES:
-            raise ValueError(
-                f"{path}: the header holds {column!r}, expected name:type with a type of "
-                f"{', '.join(_TYPES)}, for example {_HEADER_FORM}; the line is {line[:200]!r}."
-            )
-        columns[name] = kind
-    return columns
+    return tables.read_header(path, config["field_separator"], config["encoding"])
 
 
 def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
@@ -106,11 +98,12 @@ def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
 def read_item_columns(path: Path, columns: Sequence[str], config: Config) -> pd.DataFrame:
     """Read columns of a ``.item`` file as text, empty cells as ``""``, indexed by item token.
 
-    Of an item with two rows the first counts, as in RecBole.
+    Of an item with two rows the first counts, as in RecBole; the log has their number.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file lacks a column, or its header is malformed.
+        ValueError: the file lacks a column, its header or a line is malformed, or a row has no
+            item token.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -118,18 +111,29 @@ def read_item_columns(path: Path, columns: Sequence[str], config: Config) -> pd.
         )
     item_field = config["ITEM_ID_FIELD"]
     frame = _read_text(path, [item_field, *columns], config)
-    return frame.drop_duplicates(item_field).set_index(item_field)
+    is_repeat = frame[item_field].duplicated()
+    if is_repeat.any():
+        logging.getLogger().warning(
+            "%s: %d rows repeat an earlier %s; the first row of each counts.",
+            path,
+            is_repeat.sum(),
+            item_field,
+        )
+    return frame[~is_repeat].set_index(item_field)
 
 
 def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFrame:
+    """Read columns as text; the first one holds ids, of which none may be missing."""
     header = read_header(path, config)
     for name in columns:
         if name not in header:
             raise ValueError(f"{path} has no column {name!r}, it has {', '.join(header)}.")
+    separator, encoding = config["field_separator"], config["encoding"]
+    n_rows = tables.count_rows(path, len(header), separator, encoding)
     # Item tokens such as NA or null are names, not missing values.
-    return pd.read_csv(
+    frame = pd.read_csv(
         path,
-        sep=config["field_separator"],
+        sep=separator,
         header=0,
         names=list(header),
         index_col=False,
@@ -137,8 +141,14 @@ def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFra
         dtype=str,
         keep_default_na=False,
         na_filter=False,
-        encoding=config["encoding"],
+        quoting=csv.QUOTE_NONE,
+        encoding=encoding,
+        engine="python" if len(separator) > 1 else "c",
     )
+    tables.check_count(path, len(frame), n_rows)
+    ids = frame[[columns[0]]]
+    tables.check_values(path, ids.where(ids != ""), list(ids), [], encoding)
+    return frame
 
 
 def text_columns(asked: str | None, path: Path, config: Config, option: str) -> list[str]:

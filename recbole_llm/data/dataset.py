@@ -188,6 +188,13 @@ class MultimodalDataset(Dataset):
 
     def _reset_index(self) -> None:
         self.source_rows = self.inter_feat.index.to_numpy()
+        n_left_out = self.n_source_rows - len(self.source_rows)
+        if n_left_out:
+            self.logger.info(
+                f"{n_left_out:,} of {self.n_source_rows:,} interactions are left out by "
+                f"rm_dup_inter, val_interval, user_inter_num_interval, item_inter_num_interval, or "
+                f"by filter_inter_by_user_or_item: the .user or .item file lacks theirs."
+            )
         super()._reset_index()
 
     def _modality_specs(self) -> Mapping[str, Any]:

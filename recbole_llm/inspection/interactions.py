@@ -32,12 +32,10 @@ def _rows_left_out(view: View) -> Iterator[Finding]:
     if n_left_out:
         yield Finding(
             "rows_left_out",
-            f"{n_left_out:,} of {n_rows:,} rows are left out: the settings filter them, or their "
-            f"user or item is missing",
+            f"{n_left_out:,} of {n_rows:,} rows are left out: the settings filter them",
             n_left_out,
             [],
-            "nothing, if you set a filter; else look for ids such as NA or null and for empty "
-            "cells, which are read as missing, and for users and items that the .user or .item "
+            "nothing, if you set a filter; else look for users and items that the .user or .item "
             "file does not have",
         )
 

@@ -144,7 +144,7 @@ def _write(
     """Write the files of the dataset; return what the manifest says of them."""
     write_interactions(folder, name, source, kept.data, kept.users, kept.items)
     codes = {kept.items[code]: code for code in np.unique(kept.data.item).tolist()}
-    order, n_described, item_lines = write_items(folder, name, source, raw, codes)
+    order, described, item_lines = write_items(folder, name, source, raw, codes)
     features = {
         f"{modality}_feat.npy": write_feature(folder / f"{modality}_feat.npy", feature, order)
         for modality, feature in source.features(raw).items()
@@ -160,7 +160,7 @@ def _write(
             "items": len(order),
             "interactions": n_kept,
             "sparsity": 1 - n_kept / (n_users * len(order)),
-            "items_described": n_described,
+            **described,
         },
         "features": features,
         "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},

@@ -8,12 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DUPLICATES = ("first", "last", "all")
-# RecBole reads with pandas, to which these are missing values.
-_MISSING = frozenset(
-    "#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|"
-    "null|".split("|")
-)
-_FORBIDDEN = frozenset('\t\n\r"')
+_FORBIDDEN = frozenset("\t\n\r\0")
 
 
 class Interactions(NamedTuple):
@@ -83,10 +78,10 @@ def _checked(token: str) -> str:
     if not isinstance(token, str):
         raise TypeError(f"the identifier {token!r} is no text")
     token.encode()  # raises a ValueError for bytes that are not UTF-8
-    if token in _MISSING or not _FORBIDDEN.isdisjoint(token):
+    if not token or not _FORBIDDEN.isdisjoint(token):
         raise ValueError(
-            f"the identifier {token!r} cannot stand in an atomic file: it is empty, a word that "
-            f"pandas reads as missing, or holds a tab, a line end or a double quote"
+            f"the identifier {token!r} cannot stand in an atomic file: it is empty, or holds a "
+            f"tab, a line end or a zero byte"
         )
     return token
 

@@ -1,6 +1,7 @@
 """Raw files line by line in bounded memory: plain, gzip, or a member of a zip or tar archive."""
 
 import csv
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -23,7 +24,18 @@ MALFORMED = (
     MemoryError,
     SyntaxError,
 )
+#: Exceptions by which an archive says that it is damaged, encrypted or of an unknown kind.
+_ARCHIVE = (
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    RuntimeError,
+)
 _BLOCK = 1 << 20  # bytes read at a time
+_EXPANDED = 16 << 20  # bytes decompressed at a time
+_LONGEST = 64 << 20  # bytes of a line
 _N_SHOWN = 5
 
 
@@ -84,11 +96,15 @@ def for_each_line(
 
 def _checked(path: Path, count: LineCount) -> LineCount:
     if 2 * count.malformed > count.read:
-        raise ValueError(
-            f"{path}: {count.malformed} of {count.read} lines are not what is expected there "
-            f"(first: line {count.first_malformed[0]}: {count.problem}). Is it the right file?"
-        )
+        raise _unexpected(path, count)
     return count
+
+
+def _unexpected(path: Path, count: LineCount) -> ValueError:
+    return ValueError(
+        f"{path}: {count.malformed} of {count.read} lines are not what is expected there "
+        f"(first: line {count.first_malformed[0]}: {count.problem}). Is it the right file?"
+    )
 
 
 def parse_json(line: bytes) -> dict[str, Any]:
@@ -110,10 +126,10 @@ def for_each_row(
     """Call a function on every row of a table; rows on which it raises are counted and skipped.
 
     Args:
-        path: file as in ``for_each_line``; UTF-8, quoted as in CSV.
+        path: file as in ``for_each_line``; UTF-8. Between tabs a quotation mark is a letter; with
+            any other separator cells are quoted as in CSV, and no cell holds a line end.
         start: function that gets the names of the columns ([] without a header) and returns the
-            function that gets each row; a row with more or fewer cells than the header is
-            malformed.
+            function that gets each row.
         member: name of the file in the archive.
         separator: character between cells.
         has_header: whether the first line names the columns.
@@ -122,25 +138,26 @@ def for_each_row(
         Counts of the rows read and skipped.
 
     Raises:
-        ValueError: more than half of the rows are malformed, or the file is damaged or empty.
+        ValueError: more than half of the rows are malformed, a row has more or fewer cells than
+            the header, a quotation mark is not closed in its line, or the file is damaged or empty.
     """
-    count = LineCount()
-    reader = _reader(path, separator, member)
-    names = _header(path, reader) if has_header else []
+    count, n_misfits = LineCount(), 0
+    rows = _rows(path, separator, member)
+    names = _header(path, rows) if has_header else []
     read = start(names)
-    while True:
+    for number, row in enumerate(rows, start=1 + has_header):
+        if not row:
+            continue
+        count.read += 1
         try:
-            row = next(reader)
-            if not row:
-                continue
-            count.read += 1
             if names and len(row) != len(names):
+                n_misfits += 1
                 raise ValueError(f"{len(row)} cells, {len(names)} columns")
             read(row)
-        except StopIteration:
-            break
-        except (*MALFORMED, csv.Error) as error:
-            count.skip(reader.line_num, error)
+        except MALFORMED as error:
+            count.skip(number, error)
+    if n_misfits:
+        raise _unexpected(path, count)
     return _checked(path, count)
 
 
@@ -150,7 +167,7 @@ def read_header(path: Path, separator: str) -> list[str]:
     Raises:
         ValueError: the file is empty.
     """
-    return _header(path, _reader(path, separator))
+    return _header(path, _rows(path, separator, None))
 
 
 def find_member(path: Path, name: str) -> str:
@@ -166,7 +183,7 @@ def find_member(path: Path, name: str) -> str:
         else:
             with tarfile.open(path) as tar:
                 names = tar.getnames()
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+    except (*_ARCHIVE, OSError) as error:
         raise _damaged(path, error) from error
     for member in names:
         if member.rpartition("/")[2] == name:
@@ -174,9 +191,32 @@ def find_member(path: Path, name: str) -> str:
     raise ValueError(f"{path} holds no {name}, it holds: {', '.join(names[:20])}.")
 
 
-def _reader(path: Path, separator: str, member: str | None = None) -> Any:
-    texts = (line.decode("utf-8-sig", "surrogateescape") + "\n" for line in _lines(path, member))
-    return csv.reader(texts, delimiter=separator)
+def _rows(path: Path, separator: str, member: str | None) -> Iterator[list[str]]:
+    """Yield the cells of every line, [] of a blank one."""
+    csv.field_size_limit(_LONGEST)
+    texts = (line.decode("utf-8", "surrogateescape") + "\n" for line in _lines(path, member))
+    if separator == "\t":
+        reader = csv.reader(texts, delimiter=separator, quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(texts, delimiter=separator)
+    n_before = 0
+    try:
+        for row in reader:
+            # A quoted cell that is still open takes in its line end, and the lines that follow.
+            if reader.line_num > n_before + 1 or (row and row[-1].endswith("\n")):
+                raise _open_quote(path, n_before + 1)
+            n_before = reader.line_num
+            yield row
+    except csv.Error as error:
+        raise _open_quote(path, n_before + 1) from error
+
+
+def _open_quote(path: Path, number: int) -> ValueError:
+    return ValueError(
+        f"{path}: line {number}: a cell begins with a quotation mark and does not end in this "
+        f"line. Write a cell of several lines in one line; put a cell that holds a mark into "
+        f"marks, and double the one inside; or separate cells by tabs, where marks are letters."
+    )
 
 
 def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
@@ -187,13 +227,36 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
 
 
 def _lines(path: Path, member: str | None) -> Iterator[bytes]:
-    rest = b""
+    """Yield the lines without their ends: line feed, carriage return, or one after the other.
+
+    A byte order mark before the first line is left out.
+
+    Raises:
+        ValueError: a line is too long for any table, or the file is UTF-16.
+    """
+    rest, n_lines = b"", 0
     for chunk in _ahead(_chunks(path, member)):
-        lines = (rest + chunk).split(b"\n")
-        rest = lines.pop()
+        text = rest + chunk if n_lines or rest else _without_mark(path, chunk)
+        held = text[-1:] if text.endswith(b"\r") else b""  # its line feed may come next
+        if b"\r" in text:
+            text = text[: len(text) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = text.split(b"\n")
+        rest = lines.pop() + held
+        n_lines += len(lines)
         yield from lines
+        if len(rest) > _LONGEST:
+            raise ValueError(
+                f"{path}: line {n_lines + 1} is longer than {_LONGEST >> 20} MiB. Is it a file of "
+                f"lines?"
+            )
     if rest:
-        yield rest
+        yield rest.removesuffix(b"\r")
+
+
+def _without_mark(path: Path, start: bytes) -> bytes:
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"{path} is UTF-16. Save it as UTF-8.")
+    return start.removeprefix(b"\xef\xbb\xbf")
 
 
 def _ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -218,12 +281,15 @@ def _chunks(path: Path, member: str | None) -> Iterator[bytes]:
                     yield from _read(file, bar)
         else:
             with tarfile.open(path) as tar:
-                found = tar.extractfile(member)
+                info = tar.getmember(member)
+                found = tar.extractfile(info) if info.isreg() else None
                 if found is None:
-                    raise ValueError(f"{path}: {member} is not a file.")
-                with found, _bar(member, tar.getmember(member).size) as bar:
+                    raise ValueError(f"{path}: {member} is a link or a folder, expected a file.")
+                with found, _bar(member, info.size) as bar:
                     yield from _read(found, bar)
-    except (zlib.error, EOFError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (*_ARCHIVE, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, and not of the content
         raise _damaged(path, error) from error
 
 
@@ -242,16 +308,18 @@ def _gunzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
     for block in blocks:
         while block:
             fresh = False
-            yield engine.decompress(block)
-            if not engine.eof:
-                break
-            block = engine.unused_data.lstrip(b"\0")
-            engine, fresh = zlib.decompressobj(wbits=31), True
+            yield engine.decompress(block, _EXPANDED)
+            block = engine.unconsumed_tail
+            if engine.eof:
+                block = engine.unused_data.lstrip(b"\0")
+                engine, fresh = zlib.decompressobj(wbits=31), True
     if not fresh:
         raise EOFError("it ends in the middle")
 
 
 def _damaged(path: Path, error: BaseException) -> ValueError:
+    if isinstance(error, RuntimeError):  # zipfile's for a password, or a method it does not know
+        return ValueError(f"{path} cannot be read: {error}. Unpack it, and pack it without that.")
     return ValueError(
         f"{path} is truncated or damaged: {error}. Remove it, and fetch it again: the same "
         f"command does, where the address allows it."

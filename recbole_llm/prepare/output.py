@@ -1,5 +1,6 @@
 """Writes a dataset's folder: atomic files, features, and the settings that fit them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def write_items(
     source: Source,
     files: Mapping[str, Fetched],
     codes: Mapping[str, int],
-) -> tuple[list[str], int, dict[str, LineCount]]:
+) -> tuple[list[str], dict[str, int], dict[str, LineCount]]:
     """Write ``<name>.item`` (if the source has columns) and ``item_ids.txt``.
 
     Items come in the order of the source's file, then those that it does not describe, with empty
@@ -87,10 +88,12 @@ def write_items(
 
     Returns:
         order: item tokens in the order of both files.
-        n_described: number of items that the source describes.
+        described: ``items_described``, how many items the source describes, and
+            ``described_again``, how many further descriptions of them were left out.
         counts: lines read, by file name.
     """
     order: dict[str, None] = {}
+    described = {"items_described": 0, "described_again": 0}
     counts: dict[str, LineCount] = {}
     kinds = list(source.item_columns.values())
     if kinds:
@@ -99,38 +102,40 @@ def write_items(
             file.write("\t".join(["item_id:token", *columns]) + "\n")
 
             def write(token: str, *cells: Any) -> None:
-                if token not in order:
+                if token in order:
+                    described["described_again"] += 1
+                else:
                     texts = [_cell(cell, kind) for cell, kind in zip(cells, kinds, strict=True)]
                     file.write("\t".join([token, *texts]) + "\n")
                     order[token] = None
 
             counts = source.read_items(files, codes, write)
-            n_described = len(order)
+            described["items_described"] = len(order)
             for token in codes:
-                write(token, *[None] * len(kinds))
+                if token not in order:
+                    write(token, *[None] * len(kinds))
     else:
-        n_described = 0
         order = dict.fromkeys(codes)
     text = "".join(f"{token}\n" for token in order)
     (folder / "item_ids.txt").write_text(text, encoding="utf-8", newline="\n")
-    return list(order), n_described, counts
+    return list(order), described, counts
 
 
 def _cell(value: Any, kind: str) -> str:
-    """Return the text of a cell: one line, no tab, no double quote.
+    """Return the text of a cell: one line, no tab, no double quote, no zero byte.
 
-    pandas, with which RecBole reads, takes a double quote for the start of a cell that may span
-    many lines; two single ones stay readable, as inches do.
+    Two single quotes stay readable, as inches do, and no reader takes them for the start of a
+    quoted cell. A number that is not finite is missing.
     """
     if value is None:
         return ""
     if kind == "float":
-        return _number(float(value))
+        return _number(float(value)) if math.isfinite(value) else ""
     if isinstance(value, list):  # names: their spaces would part them
         names = ("_".join(str(name).split()) for name in value)
         value = " ".join(dict.fromkeys(filter(None, names)))
     text = str(value).encode(errors="replace").decode()  # bytes that are not UTF-8 become "?"
-    return " ".join(text.replace('"', "''").split())
+    return " ".join(text.replace('"', "''").replace("\0", " ").split())
 
 
 def write_feature(path: Path, feature: Feature, order: Sequence[str]) -> dict[str, Any]:

@@ -22,6 +22,8 @@ def count_table(manifest: dict[str, Any]) -> str:
     rows.append(("sparsity", f"{statistics['sparsity']:.4%}"))
     if f"{manifest['dataset']}.item" in manifest["files"]:
         rows.append(("items described", statistics["items_described"]))
+        if statistics["described_again"]:
+            rows.append(("  further descriptions, left out", statistics["described_again"]))
     for file, note in manifest["features"].items():
         rows.append((f"items without a row in {file}", note["items_without"]))
     return tabulate(rows, intfmt=",")

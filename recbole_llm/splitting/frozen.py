@@ -213,19 +213,22 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 def _line_starts(source: Path, n_rows: int) -> NDArray[np.int64]:
     """Return where the header, each row, and (last) the end of the file are, (n_rows + 2,)."""
     data = np.memmap(source, dtype=np.uint8, mode="r")
-    end = np.flatnonzero(data == ord("\n")) + 1
+    is_end = data == ord("\n")
+    is_return = data == ord("\r")  # a line end of its own, unless a line feed follows
+    if is_return.any():
+        is_end |= is_return & ~np.append(is_end[1:], False)
+    end = np.flatnonzero(is_end) + 1
     if not end.size or end[-1] < len(data):
         end = np.append(end, len(data))
     start = np.concatenate([[0], end[:-1]])
     length = end - start
-    is_blank = (length == 1) & (data[start] == ord("\n"))
-    is_blank |= (length == 2) & (data[start] == ord("\r"))
+    is_blank = (length == 1) & is_end[start]
+    is_blank |= (length == 2) & is_return[start]
     start = start[~is_blank]  # pandas skips them too; here each goes with the row before it
     if len(start) != n_rows + 1:
         raise ValueError(
             f"{source}: {len(start) - 1} lines are read as {n_rows} rows, so the lines cannot be "
-            f"divided among the parts. Does the file hold a quotation mark, or is its encoding not "
-            f"UTF-8?"
+            f"divided among the parts. Is its encoding not UTF-8?"
         )
     return np.append(start, len(data))
 

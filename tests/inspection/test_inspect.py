@@ -150,7 +150,7 @@ PLANTED: list[tuple[str, Callable[[Data], object], int | None]] = [
     ("duplicate_pairs", _duplicate, 4),
     ("user_id_whitespace", lambda data: _set(data, slice(0, 1), "user", "u 1"), 1),
     ("item_id_whitespace", lambda data: _new_item(data, "i 999"), 1),
-    ("rows_left_out", lambda data: _set(data, slice(0, 3), "user", "NA"), 3),
+    ("rows_left_out", lambda data: _set(data, slice(0, 3), "item", "elsewhere"), 3),
     ("constant_column", lambda data: _set(data, slice(None), "rating", 1.0), 360),
     ("extreme_users", _extreme, 1),
     ("item_id_order", _leaky_items, 40),

@@ -1,6 +1,5 @@
 """What Amazon's product data of 2014, 2018 and 2023 share, as J. McAuley's group publishes it."""
 
-import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, ClassVar
 from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, for_each_line, parse_json
+from recbole_llm.prepare.markup import plain_text
 from recbole_llm.prepare.raw_files import Fetched, RawFile
 from recbole_llm.prepare.sources.base import ItemWriter, Option, Source
 from recbole_llm.registry import suggest
@@ -106,9 +106,9 @@ class Amazon(Source):
 
 
 def text(value: Any) -> str:
-    """Return a text, or a list of paragraphs, without HTML's character references."""
+    """Return a text, or a list of paragraphs, without markup."""
     parts = value if isinstance(value, list) else [value]
-    return html.unescape(" ".join(part for part in parts if isinstance(part, str)))
+    return " ".join(plain_text(part) for part in parts if isinstance(part, str))
 
 
 def first(values: Any) -> Any:

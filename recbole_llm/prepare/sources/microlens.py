@@ -8,7 +8,8 @@ import numpy as np
 
 from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
-from recbole_llm.prepare.lines import LineCount, for_each_row
+from recbole_llm.prepare.lines import LineCount, for_each_line, for_each_row
+from recbole_llm.prepare.markup import plain_text
 from recbole_llm.prepare.raw_files import Fetched, RawFile
 from recbole_llm.prepare.sources.base import Feature, ItemWriter, Option, Source, npy_rows
 
@@ -66,14 +67,15 @@ class MicroLens(Source):
     def read_items(
         self, files: Mapping[str, Fetched], codes: Mapping[str, int], write: ItemWriter
     ) -> dict[str, LineCount]:
-        """Read the titles; a title may hold commas that are not quoted."""
+        """Read the titles: each is the rest of its line, commas and quotation marks included."""
 
-        def read(row: list[str]) -> None:
-            if row[0].strip() in codes:
-                write(row[0].strip(), ",".join(row[1:]))
+        def read(line: bytes) -> None:
+            video, _, title = line.decode("utf-8", "surrogateescape").partition(",")
+            if video.strip() in codes:
+                write(video.strip(), plain_text(_unquoted(title.strip())))
 
         path = files["titles"].path
-        return {path.name: for_each_row(path, lambda names: read, has_header=False)}
+        return {path.name: for_each_line(path, read)}
 
     def features(self, files: Mapping[str, Fetched]) -> dict[str, Feature]:
         """Return the published features: row r is video r + 1."""
@@ -83,3 +85,9 @@ class MicroLens(Source):
             n_rows = len(np.load(path, mmap_mode="r", allow_pickle=False))
             features[name] = npy_rows(path, [str(row + 1) for row in range(n_rows)])
         return features
+
+
+def _unquoted(title: str) -> str:
+    """Return a title without the quotation marks that CSV puts around one with commas."""
+    is_quoted = len(title) > 1 and title[0] == title[-1] == '"'
+    return title[1:-1].replace('""', '"') if is_quoted else title

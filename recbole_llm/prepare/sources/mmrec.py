@@ -48,7 +48,7 @@ class MMRec(Source):
                 f"{folder} must hold one .inter file of the MMRec toolbox, found {found}."
             )
         self.inter = inter[0]
-        with self.inter.open(encoding="utf-8") as file:
+        with self.inter.open(encoding="utf-8-sig") as file:
             names = file.readline().split()
         if not {"userID", "itemID", "x_label"} <= set(names):
             raise ValueError(
@@ -121,7 +121,11 @@ class MMRec(Source):
 
 
 def _read_map(file: Fetched | None) -> dict[str, str]:
-    """Return number to original identifier of a map (``original<TAB>number``), {} without one."""
+    """Return number to original identifier of a map (``original<TAB>number``), {} without one.
+
+    Raises:
+        ValueError: a line of the map is malformed.
+    """
     originals: dict[str, str] = {}
 
     def read(row: list[str]) -> None:
@@ -129,5 +133,10 @@ def _read_map(file: Fetched | None) -> dict[str, str]:
         originals[str(int(number))] = original
 
     if file is not None:
-        for_each_row(file.path, lambda names: read, separator="\t")
+        count = for_each_row(file.path, lambda names: read, separator="\t")
+        if count.malformed:
+            raise ValueError(
+                f"{file.path}: line {count.first_malformed[0]} is no original identifier, tab, "
+                f"number: {count.problem}."
+            )
     return originals

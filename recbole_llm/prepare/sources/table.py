@@ -20,6 +20,13 @@ class Table(Source):
         columns: name of the column for each of ``user``, ``item``, ``rating`` and ``time``; rating
             and time may be "". Time is Unix seconds or an ISO date, UTC unless it says otherwise.
         separator: one character, or "" for a tab in ``.tsv`` and a comma in any other file.
+            Between tabs a quotation mark is a letter, else cells are quoted as in CSV.
+
+    Texts are the user's own, so markup in them stays.
+
+    Raises:
+        ValueError: the separator is no single character, or the items' columns have names that
+            cannot be written.
     """
 
     key = "csv"
@@ -38,6 +45,11 @@ class Table(Source):
     def __init__(
         self, inter: Path, item: Path | None, columns: Mapping[str, str], separator: str = ""
     ) -> None:
+        if len(separator) > 1 or separator in ('"', "\n", "\r"):
+            raise ValueError(
+                f"separator must be one character, no quotation mark or line end, got "
+                f"{separator!r}."
+            )
         self.inter, self.item = inter, item
         self.columns, self.separator = dict(columns), separator
         kept = (("rating", "rating"), ("time", "timestamp"))
@@ -46,6 +58,7 @@ class Table(Source):
             names = read_header(item, self._separator(item))
             self._column(item, names, "item")
             others = [name for name in names if name != self.columns["item"]]
+            _check_names(item, names, others)
             self.item_columns = dict.fromkeys(others, "token_seq")
             self.text_columns = tuple(others)
 
@@ -115,12 +128,45 @@ class Table(Source):
         return self.separator or ("\t" if ".tsv" in path.suffixes else ",")
 
     def _column(self, path: Path, names: list[str], role: str) -> int:
+        if names.count(self.columns[role]) > 1:
+            raise ValueError(
+                f"{path} has {names.count(self.columns[role])} columns {self.columns[role]!r} "
+                f"({role}). Rename all but one."
+            )
         if self.columns[role] not in names:
             raise ValueError(
                 f"{path} has no column {self.columns[role]!r} ({role}), it has: "
                 f"{', '.join(names)}. --{role}_column= names the right one."
             )
         return names.index(self.columns[role])
+
+
+def _check_names(path: Path, names: list[str], others: list[str]) -> None:
+    """Check the names of columns that are written to the ``.item`` file.
+
+    Raises:
+        ValueError: a name cannot stand in its header, or two columns would have one name.
+    """
+    for number, name in enumerate(names, start=1):
+        if not name:
+            raise ValueError(
+                f"{path}: column {number} has no name. Drop it (pandas: to_csv(..., index=False)), "
+                f"or name it."
+            )
+        if not name.isprintable() or ":" in name or '"' in name:
+            raise ValueError(
+                f"{path}: column {name!r} holds a character that cannot stand in the header of an "
+                f"atomic file (a colon, a quotation mark, a tab or a line end). Rename it."
+            )
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{path} has {names.count(name)} columns {name!r}. Rename all but one."
+            )
+    if "item_id" in others:
+        raise ValueError(
+            f"{path}: column 'item_id' is not the identifier, --item_column names another one, and "
+            f"the dataset would have two of this name. Rename it or drop it."
+        )
 
 
 def _seconds(text: str) -> float:

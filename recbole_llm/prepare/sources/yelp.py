@@ -8,6 +8,7 @@ from typing import Any
 from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, find_member, for_each_line, parse_json
+from recbole_llm.prepare.markup import plain_text
 from recbole_llm.prepare.raw_files import Fetched, RawFile
 from recbole_llm.prepare.sources.base import ItemWriter, Size, Source
 
@@ -70,10 +71,11 @@ class Yelp(Source):
         def read(line: bytes) -> None:
             data = parse_json(line)
             if data["business_id"] in codes:
-                categories = [name.strip() for name in (data.get("categories") or "").split(",")]
+                names = plain_text(data.get("categories") or "").split(",")
+                categories = [name.strip() for name in names]
                 write(
                     data["business_id"],
-                    data.get("name"),
+                    plain_text(data.get("name") or ""),
                     categories,
                     data.get("city"),
                     data.get("state"),
