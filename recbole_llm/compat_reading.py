@@ -8,7 +8,7 @@ from recbole_llm.tables import (
     check_values,
     count_rows,
     first_fault,
-    read_header,
+    parse_header,
 )
 
 
@@ -26,7 +26,7 @@ def repair_reading() -> None:
             return None
         path, config = Path(filepath), self.config
         form = config["field_separator"], config["encoding"]
-        header = read_header(path, *form)
+        header = parse_header(path, *form)
         n_rows = count_rows(path, len(header), *form)
         if not n_rows:
             raise ValueError(f"{path} holds a header and no row.")

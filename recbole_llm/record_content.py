@@ -30,7 +30,7 @@ def check_content(content: Mapping[str, Any]) -> None:
     if not isinstance(content["environment"].get("versions", {}), dict):
         raise ValueError("environment.versions must be an object.")
     if content.get("origin") and "kind" not in content["origin"]:
-        raise ValueError("origin lacks kind, which says what the run is to its sweep.")
+        raise ValueError("origin.kind is missing; it says what the run is to its sweep.")
     _check_numbers("metrics", content.get("metrics", {}), depth=2)
     _check_numbers("metrics_cold", content.get("metrics_cold", {}), depth=3)
     for stage in content["stages"]:

@@ -24,7 +24,7 @@ MISSING_NUMBERS = (
 )
 
 
-def read_header(path: Path, separator: str, encoding: str | None) -> dict[str, str]:
+def parse_header(path: Path, separator: str, encoding: str | None) -> dict[str, str]:
     """Return the columns of an atomic file: name to type, in file order.
 
     Raises:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from recbole_llm import tables
 from recbole_llm.config import Config
 from recbole_llm.data.catalog import ORIGINS
 from recbole_llm.settings.labels import reads_label_column
+from recbole_llm.tables import check_count, check_values, count_rows, parse_header
 
 _NOT_TEXT = re.compile(r"_ids?$|(?:^|_)urls?(?:_|$)|[a-z]U(?:RL|rl)")
 _HEADER_FORM = "user_id:token<TAB>item_id:token..."
@@ -62,7 +62,7 @@ def read_header(path: Path, config: Config) -> dict[str, str]:
         ValueError: a column is not ``name:type`` with a type that RecBole knows, or two columns
             have one name.
     """
-    return tables.read_header(path, config["field_separator"], config["encoding"])
+    return parse_header(path, config["field_separator"], config["encoding"])
 
 
 def _check_columns(path: Path, header: dict[str, str], config: Config) -> None:
@@ -129,7 +129,7 @@ def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFra
         if name not in header:
             raise ValueError(f"{path} has no column {name!r}, it has {', '.join(header)}.")
     separator, encoding = config["field_separator"], config["encoding"]
-    n_rows = tables.count_rows(path, len(header), separator, encoding)
+    n_rows = count_rows(path, len(header), separator, encoding)
     # Item tokens such as NA or null are names, not missing values.
     frame = pd.read_csv(
         path,
@@ -145,9 +145,9 @@ def _read_text(path: Path, columns: Sequence[str], config: Config) -> pd.DataFra
         encoding=encoding,
         engine="python" if len(separator) > 1 else "c",
     )
-    tables.check_count(path, len(frame), n_rows)
+    check_count(path, len(frame), n_rows)
     ids = frame[[columns[0]]]
-    tables.check_values(path, ids.where(ids != ""), list(ids), [], encoding)
+    check_values(path, ids.where(ids != ""), list(ids), [], encoding)
     return frame
 
 

@@ -80,14 +80,13 @@ def test_a_file_that_has_nothing_to_say_is_removed_with_a_word(
 
 def test_lists_are_kept_next_to_the_records(spec: Any) -> None:
     """Kind 9: no number of a committed report could be verified, for it had no lists."""
-    for row in ("Ours", "BPR"):
+    for row, rank in (("Ours", 0), ("BPR", 15)):
         model = {"Ours": "SRGFormer"}.get(row, row)
-        config = {"seed": 1, "model": model, "topk": [10, 20]}
-        add(row, 1, [0.2, 0.2], hits=[[0, 30]] * 9, config=config)
+        add(row, 1, hits=[[rank]] * 9, config={"seed": 1, "model": model, "topk": [10, 20]})
     write_report(spec())
     significance = Path("reports/t/significance.csv").read_bytes()
     lists = sorted(Path("reports/t/records").glob("*.topk-test.jsonl.gz"))
-    assert len(lists) == 2 and [next(read_rankings(path)).hits for path in lists] == [[0], [0]]
+    assert len(lists) == 2 and [next(read_rankings(path)).hits for path in lists] == [[0], [15]]
     shutil.rmtree("runs")
     write_report(spec())
     assert Path("reports/t/significance.csv").read_bytes() == significance

@@ -143,7 +143,7 @@ REFUSED: dict[str, tuple[Callable[[Content], object], str]] = {
     ),
     "metrics as a list": (lambda c: c.update(metrics=[1]), "metrics must be an object"),
     "files as numbers": (lambda c: c["files"].update(log=3), "files.log must be a path"),
-    "origin without kind": (lambda c: c.update(origin={"sweep": "s"}), "origin lacks kind"),
+    "origin without kind": (lambda c: c.update(origin={"sweep": "s"}), "origin.kind is missing"),
     "origin as a number": (lambda c: c.update(origin=5), "origin must be an object, found 5"),
     "a path as id": (lambda c: c.update(id="../../x"), "record.json: the name '../../x' must be"),
     "seed as text": (lambda c: c.update(seed="1"), "seed must be a whole number, found '1'"),
