@@ -68,7 +68,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def train(work: Path, small_ml100k: Path) -> Callable[..., RunRecord]:
+def runner(work: Path, small_ml100k: Path) -> Callable[..., RunRecord]:
     """Return a function that trains one quiet epoch on ``small_ml100k``; its folder is ``work``."""
 
     def call(model: str, dataset: str = "ml-100k", **settings: Any) -> RunRecord:

@@ -15,7 +15,7 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def error_of(work: Path, own_ml100k: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def errors(work: Path, own_ml100k: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the command and returns what it prints of its failure."""
 
     def call(model: str, *options: str, dataset: str = "ml-100k") -> str:
@@ -52,21 +52,21 @@ def pretrain(error_of: Run, *options: str) -> str:
 # -- the data set's folder ---------------------------------------------------------------------
 
 
-def test_no_such_dataset(error_of: Run, own_ml100k: Path) -> None:
-    message = error_of("BPR", dataset="ml-1000k")
+def test_no_such_dataset(errors: Run, own_ml100k: Path) -> None:
+    message = errors("BPR", dataset="ml-1000k")
     assert f"no folder {own_ml100k}/ml-1000k" in message
     assert "Expected files: ml-1000k.inter" in message and "Did you mean 'ml-100k'?" in message
 
 
-def test_shipped_settings_without_files(error_of: Run) -> None:
-    message = error_of("BPR", dataset="baby")
+def test_shipped_settings_without_files(errors: Run) -> None:
+    message = errors("BPR", dataset="baby")
     assert "baby.train.inter, baby.valid.inter, baby.test.inter" in message
     assert "https://" in message and "Did you mean 'baby'" not in message
 
 
-def test_folder_without_interactions(error_of: Run, own_ml100k: Path) -> None:
+def test_folder_without_interactions(errors: Run, own_ml100k: Path) -> None:
     (own_ml100k / "mine").mkdir()
-    assert f"mine.inter not in {own_ml100k}/mine" in error_of("BPR", dataset="mine")
+    assert f"mine.inter not in {own_ml100k}/mine" in errors("BPR", dataset="mine")
 
 
 @pytest.mark.parametrize(
@@ -77,17 +77,17 @@ def test_folder_without_interactions(error_of: Run, own_ml100k: Path) -> None:
         ("user_id:token\titem_id:token\trating:float\ttimestamp:token", "'timestamp'"),
     ],
 )
-def test_wrong_header(header: str, message: str, error_of: Run, folder: Path) -> None:
+def test_wrong_header(header: str, message: str, errors: Run, folder: Path) -> None:
     path = folder / "ml-100k.inter"
     path.write_text("\n".join([header, *path.read_text().splitlines()[1:]]))
-    found = error_of("BPR", "--protocol=loo")
+    found = errors("BPR", "--protocol=loo")
     assert "ml-100k.inter" in found and message in found
 
 
-def test_user_with_one_interaction_under_leave_one_out(error_of: Run, folder: Path) -> None:
+def test_user_with_one_interaction_under_leave_one_out(errors: Run, folder: Path) -> None:
     with (folder / "ml-100k.inter").open("a") as file:
         file.write("lonely\t1\t5\t900000000\n")
-    message = error_of("BPR", "--protocol=loo")
+    message = errors("BPR", "--protocol=loo")
     assert "1 of 121 users have fewer" in message and "'lonely'" in message
     assert '--user_inter_num_interval="[3,inf)"' in message
 
@@ -95,49 +95,49 @@ def test_user_with_one_interaction_under_leave_one_out(error_of: Run, folder: Pa
 # -- features ----------------------------------------------------------------------------------
 
 
-def test_missing_feature_file(error_of: Run, folder: Path) -> None:
-    message = pretrain(error_of)
+def test_missing_feature_file(errors: Run, folder: Path) -> None:
+    message = pretrain(errors)
     assert "modality 'image' of dataset 'ml-100k'" in message
     assert f"{folder}/image.npy does not exist" in message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_with_nan(value: float, error_of: Run, folder: Path, items: list[str]) -> None:
+def test_features_with_nan(value: float, errors: Run, folder: Path, items: list[str]) -> None:
     feature = np.ones((len(items), 4), dtype=np.float32)
     feature[6, 2] = value
     np.save(folder / "image.npy", feature)
-    message = pretrain(error_of)
+    message = pretrain(errors)
     assert "image.npy holds NaN or infinity" in message and f"row 6, item '{items[6]}'" in message
 
 
-def test_short_feature_file(error_of: Run, folder: Path, items: list[str]) -> None:
+def test_short_feature_file(errors: Run, folder: Path, items: list[str]) -> None:
     np.save(folder / "image.npy", np.ones((len(items) - 1, 4), dtype=np.float32))
     wanted = f"image.npy has {len(items) - 1} rows, expected {len(items)}"
-    assert wanted in pretrain(error_of)
+    assert wanted in pretrain(errors)
 
 
-def test_damaged_feature_file(error_of: Run, folder: Path, items: list[str]) -> None:
+def test_damaged_feature_file(errors: Run, folder: Path, items: list[str]) -> None:
     path = folder / "image.npy"
     np.save(path, np.ones((len(items), 4), dtype=np.float32))
     path.write_bytes(path.read_bytes()[:1000])
-    assert "image.npy" in pretrain(error_of)
+    assert "image.npy" in pretrain(errors)
     path.write_bytes(b"not an array")
-    assert "image.npy is not a readable .npy array" in pretrain(error_of)
+    assert "image.npy is not a readable .npy array" in pretrain(errors)
 
 
-def test_item_without_feature(error_of: Run, folder: Path, items: list[str]) -> None:
+def test_item_without_feature(errors: Run, folder: Path, items: list[str]) -> None:
     feature = np.ones((len(items), 4), dtype=np.float32)
     feature[3] = 0
     np.save(folder / "image.npy", feature)
-    message = pretrain(error_of, "--missing_modality=error")
+    message = pretrain(errors, "--missing_modality=error")
     assert f"1 of {len(items)} items have no feature (first: '{items[3]}')" in message
     assert "missing_modality must be zero, mean or error" in pretrain(
-        error_of, "--missing_modality=skip"
+        errors, "--missing_modality=skip"
     )
 
 
-def test_model_that_needs_features_without_any(error_of: Run) -> None:
-    message = error_of("HeLLMPretrain", "--modalities={}")
+def test_model_that_needs_features_without_any(errors: Run) -> None:
+    message = errors("HeLLMPretrain", "--modalities={}")
     assert "names no modality" in message and "or set --use_i2i=false" in message
 
 
@@ -157,18 +157,18 @@ def test_model_that_needs_features_without_any(error_of: Run) -> None:
         ("--lr_schedule=steps", "lr_schedule must be constant, exponential, cosine or linear"),
     ],
 )
-def test_wrong_settings(option: str, message: str, error_of: Run) -> None:
+def test_wrong_settings(option: str, message: str, errors: Run) -> None:
     extra = ["--valid_metric=Recall@2000"] if "topk" in option else []
-    assert message in error_of("LightGCN", option, *extra)
+    assert message in errors("LightGCN", option, *extra)
 
 
-def test_a_model_too_large_for_memory(error_of: Run) -> None:
-    message = error_of("LightGCN", "--embedding_size=2000000000")
+def test_a_model_too_large_for_memory(errors: Run) -> None:
+    message = errors("LightGCN", "--embedding_size=2000000000")
     assert "model LightGCN does not fit into memory" in message and "Lower its sizes" in message
 
 
-def test_divergence_is_named_and_not_recorded_as_a_result(error_of: Run) -> None:
-    message = error_of("LightGCN", "--learner=sgd", "--learning_rate=100", "--reg_weight=1e30")
+def test_divergence_is_named_and_not_recorded_as_a_result(errors: Run) -> None:
+    message = errors("LightGCN", "--learner=sgd", "--learning_rate=100", "--reg_weight=1e30")
     assert "NaN" in message and "--learning_rate" in message
 
 

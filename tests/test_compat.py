@@ -49,7 +49,7 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def fresh() -> dict:
+def probe() -> dict:
     """Return what a new process finds after importing us."""
     done = subprocess.run(
         [sys.executable, "-c", FRESH], capture_output=True, text=True, timeout=300
@@ -58,17 +58,17 @@ def fresh() -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_import_leaves_ray_and_recboles_quick_start_out(fresh: dict) -> None:
-    assert "ray" not in fresh["modules"]
-    assert "recbole.quick_start" not in fresh["modules"]
+def test_import_leaves_ray_and_recboles_quick_start_out(probe: dict) -> None:
+    assert "ray" not in probe["modules"]
+    assert "recbole.quick_start" not in probe["modules"]
 
 
-def test_import_leaves_language_models_and_sweeps_out(fresh: dict) -> None:
-    assert not {"transformers", "peft", "optuna"} & set(fresh["modules"])
+def test_import_leaves_language_models_and_sweeps_out(probe: dict) -> None:
+    assert not {"transformers", "peft", "optuna"} & set(probe["modules"])
 
 
-def test_anomaly_detection_stays_off_with_sequential_models(fresh: dict) -> None:
-    assert fresh["anomaly"] == [False, False, False]
+def test_anomaly_detection_stays_off_with_sequential_models(probe: dict) -> None:
+    assert probe["anomaly"] == [False, False, False]
 
 
 def test_descending_sort() -> None:

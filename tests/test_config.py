@@ -15,7 +15,7 @@ Write = Callable[[str, str], Path]
 
 
 @pytest.fixture
-def write(work: Path) -> Write:
+def writer(work: Path) -> Write:
     def call(name: str, text: str) -> Path:
         (work / name).write_text(text, encoding="utf-8")
         return work / name
@@ -36,9 +36,9 @@ def config(
 # -- priority ---------------------------------------------------------------------------------
 
 
-def test_command_line_over_dict_over_files_over_properties_over_recbole(write: Write) -> None:
-    first = write("first.yaml", "n_layers: 5\nreg_weight: 5\nembedding_size: 5\nepochs: 5\n")
-    second = write("second.yaml", "n_layers: 6\nreg_weight: 6\nembedding_size: 6\n")
+def test_command_line_over_dict_over_files_over_properties_over_recbole(writer: Write) -> None:
+    first = writer("first.yaml", "n_layers: 5\nreg_weight: 5\nembedding_size: 5\nepochs: 5\n")
+    second = writer("second.yaml", "n_layers: 6\nreg_weight: 6\nembedding_size: 6\n")
     found = config(files=(first, second), line={"n_layers": 8}, n_layers=7, reg_weight=7)
     assert found["n_layers"] == 8  # command line
     assert found["reg_weight"] == 7  # dict
@@ -58,8 +58,8 @@ def test_our_properties_go_over_recboles_for_recboles_models_too() -> None:
     assert found["embedding_size"] == 64  # RecBole's BPR.yaml
 
 
-def test_model_and_dataset_may_come_from_a_file(write: Write) -> None:
-    path = write("run.yaml", "model: BPR\ndataset: ml-100k\n")
+def test_model_and_dataset_may_come_from_a_file(writer: Write) -> None:
+    path = writer("run.yaml", "model: BPR\ndataset: ml-100k\n")
     found = Config(config_files=[path])
     assert (found["model"], found["dataset"]) == ("BPR", "ml-100k")
 
@@ -75,8 +75,8 @@ def test_no_model_or_dataset(model: str | None, dataset: str, name: str) -> None
 # -- dotted keys ------------------------------------------------------------------------------
 
 
-def test_dotted_keys_set_one_value_inside(write: Write) -> None:
-    path = write("a.yaml", "graph_stage: {epochs: 1, knn_k: 3}\nsequence_stage.epochs: 2\n")
+def test_dotted_keys_set_one_value_inside(writer: Write) -> None:
+    path = writer("a.yaml", "graph_stage: {epochs: 1, knn_k: 3}\nsequence_stage.epochs: 2\n")
     found = config("HeLLM", files=(path,), line={"graph_stage.epochs": 5})
     assert found["graph_stage"] == {"epochs": 5, "knn_k": 3}
     assert found["sequence_stage"] == {"epochs": 2}
@@ -99,8 +99,8 @@ def test_a_dotted_leaf_is_replaced_whole() -> None:
     assert found["protocol"] == "loo"
 
 
-def test_a_later_whole_value_replaces_earlier_dots(write: Write) -> None:
-    path = write("a.yaml", "graph_stage.epochs: 1\n")
+def test_a_later_whole_value_replaces_earlier_dots(writer: Write) -> None:
+    path = writer("a.yaml", "graph_stage.epochs: 1\n")
     assert config("HeLLM", files=(path,), graph_stage={"knn_k": 2})["graph_stage"] == {"knn_k": 2}
 
 
@@ -147,22 +147,22 @@ def test_command_line_values(text: str, value: object, work: Path) -> None:
     assert not (work / "planted").exists()
 
 
-def test_python_tags_in_yaml_are_refused(write: Write, work: Path) -> None:
-    path = write("evil.yaml", "epochs: !!python/object/apply:os.system ['touch planted']\n")
+def test_python_tags_in_yaml_are_refused(writer: Write, work: Path) -> None:
+    path = writer("evil.yaml", "epochs: !!python/object/apply:os.system ['touch planted']\n")
     with pytest.raises(ValueError, match=r"evil\.yaml is not valid YAML"):
         config(files=(path,))
     assert not (work / "planted").exists()
 
 
 @pytest.mark.parametrize("text", ["1e-3", "1E-3", "1.0e-3", "0.001", ".001"])
-def test_yaml_numbers(write: Write, text: str) -> None:
-    value = read_yaml(write("a.yaml", f"learning_rate: {text}\n"))["learning_rate"]
+def test_yaml_numbers(writer: Write, text: str) -> None:
+    value = read_yaml(writer("a.yaml", f"learning_rate: {text}\n"))["learning_rate"]
     assert value == 1e-3 and isinstance(value, float)
 
 
 @pytest.mark.parametrize("text", ["v1e", "1e", "e5", "1.2.3", "'1e-3'", "1-2"])
-def test_yaml_text_stays_text(write: Write, text: str) -> None:
-    assert isinstance(read_yaml(write("a.yaml", f"name: {text}\n"))["name"], str)
+def test_yaml_text_stays_text(writer: Write, text: str) -> None:
+    assert isinstance(read_yaml(writer("a.yaml", f"name: {text}\n"))["name"], str)
 
 
 # -- refusals ---------------------------------------------------------------------------------
@@ -209,11 +209,11 @@ def test_refused_settings(line: dict[str, Any], message: str) -> None:
         config(line=line)
 
 
-def test_origin_of_a_wrong_value_is_named(write: Write) -> None:
+def test_origin_of_a_wrong_value_is_named(writer: Write) -> None:
     with pytest.raises(ValueError, match=r"'n_layer' \(config dict\)"):
         config(n_layer=2)
     with pytest.raises(ValueError, match=r"'n_layer' \(config file\)"):
-        config(files=(write("a.yaml", "n_layer: 2\n"),))
+        config(files=(writer("a.yaml", "n_layer: 2\n"),))
 
 
 @pytest.mark.parametrize(
@@ -276,9 +276,9 @@ def test_missing_config_file() -> None:
         ("1: 2\n", r"bad\.yaml: keys are names, found 1 \(int\)"),
     ],
 )
-def test_malformed_config_file(write: Write, text: str, message: str) -> None:
+def test_malformed_config_file(writer: Write, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        config(files=(write("bad.yaml", text),))
+        config(files=(writer("bad.yaml", text),))
 
 
 def test_binary_config_file(work: Path) -> None:
@@ -287,8 +287,8 @@ def test_binary_config_file(work: Path) -> None:
         config(files=("bad.yaml",))
 
 
-def test_empty_config_file(write: Write) -> None:
-    assert config(files=(write("empty.yaml", "# nothing\n"),))["n_layers"] == config()["n_layers"]
+def test_empty_config_file(writer: Write) -> None:
+    assert config(files=(writer("empty.yaml", "# nothing\n"),))["n_layers"] == config()["n_layers"]
 
 
 def test_shipped_config_file_is_found_from_anywhere(work: Path) -> None:
@@ -323,17 +323,17 @@ def test_own_ml100k_goes_before_recboles(small_ml100k: Path) -> None:
 
 
 def test_user_model_brings_its_yaml_and_its_keys(
-    work: Path, monkeypatch: pytest.MonkeyPatch, write: Write
+    work: Path, monkeypatch: pytest.MonkeyPatch, writer: Write
 ) -> None:
-    write(
+    writer(
         "user_made.py",
         "from recbole.model.general_recommender.bpr import BPR\nclass Mine(BPR): pass\n",
     )
-    write("Mine.yaml", "embedding_size: 12\nmy_weight: 1e-3\n")
+    writer("Mine.yaml", "embedding_size: 12\nmy_weight: 1e-3\n")
     monkeypatch.syspath_prepend(str(work))
     found = config("user_made:Mine", line={"my_weight": 0.5})
     assert (found["model"], found["embedding_size"], found["my_weight"]) == ("Mine", 12, 0.5)
-    path = write("more.yaml", "another_key: 1\n")
+    path = writer("more.yaml", "another_key: 1\n")
     assert config("user_made:Mine", files=(path,))["another_key"] == 1
     with pytest.raises(ValueError, match="unknown key 'another_key'"):
         config(files=(path,))
@@ -344,8 +344,8 @@ def test_user_model_brings_its_yaml_and_its_keys(
 # -- fingerprint ------------------------------------------------------------------------------
 
 
-def test_equal_settings_have_equal_fingerprints(write: Write) -> None:
-    path = write("a.yaml", "n_layers: 3\n")
+def test_equal_settings_have_equal_fingerprints(writer: Write) -> None:
+    path = writer("a.yaml", "n_layers: 3\n")
     one, two = config(files=(path,)), config(line={"n_layers": 3})
     assert one.fingerprint() == two.fingerprint() == config(n_layers=3).fingerprint()
 

@@ -45,7 +45,7 @@ def wait_for_log(work: Path, text: str, process: Any, timeout: float = 240) -> N
 
 @pytest.mark.parametrize("model", ["LightGCN", "BPR"])
 def test_killed_and_resumed_equals_uninterrupted(
-    model: str, cli: Any, train: Train, small_ml100k: Path
+    model: str, cli: Any, runner: Train, small_ml100k: Path
 ) -> None:
     settings = {"epochs": 12, "checkpoint_s": 0, "train_batch_size": 128, "learning_rate": 0.01}
     options = [f"--{key}={value}" for key, value in settings.items()]
@@ -64,7 +64,7 @@ def test_killed_and_resumed_equals_uninterrupted(
 
     half = cli.work / "saved" / killed.id / ".last.pth.1.partial"
     half.write_bytes(b"half of a state, as a kill while saving leaves it")
-    resumed = train(model, **settings, resume=True, state="INFO")
+    resumed = runner(model, **settings, resume=True, state="INFO")
     assert (cli.work / resumed.folder).samefile(path), "the same run goes on"
     assert "Resumed after epoch" in (cli.work / resumed.files["log"]).read_text()
     assert resumed.status == "finished" and resumed.started == killed.started
@@ -73,7 +73,7 @@ def test_killed_and_resumed_equals_uninterrupted(
         cli.work / "saved" / resumed.id / "best.pth"
     ], "only the chosen weights stay"
 
-    whole = train(model, **settings)
+    whole = runner(model, **settings)
     assert whole.id != resumed.id
     assert losses(resumed) == losses(whole) and len(losses(whole)) == 12
     assert validations(resumed) == validations(whole)
@@ -108,71 +108,71 @@ def stop_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_every_kind_of_training_resumes_exactly(
-    model: str, settings: dict[str, Any], train: Train, monkeypatch: pytest.MonkeyPatch
+    model: str, settings: dict[str, Any], runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"epochs": 4, "checkpoint_s": 0, "learning_rate": 0.01, **settings}
-    whole = train(model, **settings)
+    whole = runner(model, **settings)
     with monkeypatch.context() as patch:
         stop_after(1, patch)
         with pytest.raises(Stop):
-            train(model, **settings)
+            runner(model, **settings)
     np.random.rand(7)  # another process would be in another state
-    resumed = train(model, **settings, resume=True)
+    resumed = runner(model, **settings, resume=True)
     assert resumed.id != whole.id
     assert losses(resumed) == losses(whole)
     assert resumed.best_epoch == whole.best_epoch and resumed.metrics == whole.metrics
 
 
 def test_training_seconds_of_both_parts_are_added(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(1, patch)
         with pytest.raises(Stop):
-            train("BPR", epochs=3, checkpoint_s=0)
+            runner("BPR", epochs=3, checkpoint_s=0)
     before = RunRecord.load(next(Path("runs").iterdir()))
-    record = train("BPR", epochs=3, checkpoint_s=0, resume=True)
+    record = runner("BPR", epochs=3, checkpoint_s=0, resume=True)
     seconds = [stage.seconds for stage in before.stages]
     assert all(now.seconds > was for now, was in zip(record.stages, seconds, strict=False))
 
 
 def test_killed_after_the_last_epoch_only_evaluates(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("recbole_llm.quick_start.evaluate", lambda *_: (_ for _ in ()).throw(Stop()))
         with pytest.raises(Stop):
-            train("BPR", epochs=2)
+            runner("BPR", epochs=2)
         patch.undo()
         patch.setattr(HarnessMixin, "_one_epoch", lambda *_: pytest.fail("trained again"))
-        record = train("BPR", epochs=2, resume=True)
+        record = runner("BPR", epochs=2, resume=True)
     assert len(record.epochs) == 2
-    assert record.metrics == train("BPR", epochs=2).metrics
+    assert record.metrics == runner("BPR", epochs=2).metrics
 
 
-def test_nothing_to_resume_starts_anew(train: Train, work: Path) -> None:
-    record = train("Pop", resume=True, state="INFO")
+def test_nothing_to_resume_starts_anew(runner: Train, work: Path) -> None:
+    record = runner("Pop", resume=True, state="INFO")
     assert record.status == "finished"
     log = (work / record.files["log"]).read_text()
     assert "no unfinished run of these settings; starting a new one" in log
 
 
 def test_a_finished_run_and_other_settings_are_not_resumed(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = train("BPR")
-    assert train("BPR", resume=True).id != first.id
+    first = runner("BPR")
+    assert runner("BPR", resume=True).id != first.id
     with monkeypatch.context() as patch:
         stop_after(0, patch)
         with pytest.raises(Stop):
-            train("BPR", epochs=2, checkpoint_s=0)
-    assert train("BPR", epochs=2, learning_rate=0.5, resume=True).epochs[0]["epoch"] == 0
+            runner("BPR", epochs=2, checkpoint_s=0)
+    assert runner("BPR", epochs=2, learning_rate=0.5, resume=True).epochs[0]["epoch"] == 0
     statuses = [RunRecord.load(path).status for path in Path("runs").iterdir()]
     assert sorted(statuses) == ["failed", "finished", "finished", "finished"]
 
 
 def test_a_dataset_name_with_odd_characters_is_found_again(
-    train: Train, own_ml100k: Path, monkeypatch: pytest.MonkeyPatch
+    runner: Train, own_ml100k: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "my [data]"
     (own_ml100k / "ml-100k").rename(own_ml100k / name)
@@ -180,39 +180,39 @@ def test_a_dataset_name_with_odd_characters_is_found_again(
     with monkeypatch.context() as patch:
         stop_after(0, patch)
         with pytest.raises(Stop):
-            train("BPR", name, data_path=str(own_ml100k), epochs=2, checkpoint_s=0)
-    train("BPR", name, data_path=str(own_ml100k), epochs=2, resume=True)
+            runner("BPR", name, data_path=str(own_ml100k), epochs=2, checkpoint_s=0)
+    runner("BPR", name, data_path=str(own_ml100k), epochs=2, resume=True)
     assert len(list(Path("runs").iterdir())) == 1
 
 
 @pytest.mark.parametrize("change", ["inter", "item"])
 def test_other_data_is_refused(
-    change: str, train: Train, own_ml100k: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, runner: Train, own_ml100k: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"data_path": str(own_ml100k), "epochs": 2, "checkpoint_s": 0}
     with monkeypatch.context() as patch:
         stop_after(0, patch)
         with pytest.raises(Stop):
-            train("LightGCN", **settings)
+            runner("LightGCN", **settings)
     path = own_ml100k / "ml-100k" / f"ml-100k.{change}"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n")
     for _ in range(2):  # the refusal itself does not replace what is compared
         with pytest.raises(ValueError, match="--resume: the data or its split is not that of runs"):
-            train("LightGCN", **settings, resume=True)
+            runner("LightGCN", **settings, resume=True)
 
 
-def test_a_run_killed_before_its_record_has_data_is_resumed(train: Train) -> None:
-    record = train("Pop")
+def test_a_run_killed_before_its_record_has_data_is_resumed(runner: Train) -> None:
+    record = runner("Pop")
     path = Path(record.folder) / "record.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"status": "running", "data": {}, "stages": []}))
     shutil.rmtree(Path("saved") / record.id)
-    assert train("Pop", resume=True).id == record.id
+    assert runner("Pop", resume=True).id == record.id
 
 
 def test_damaged_state_is_named(
-    train: Train,
+    runner: Train,
     small_ml100k: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -220,7 +220,7 @@ def test_damaged_state_is_named(
     with monkeypatch.context() as patch:
         stop_after(0, patch)
         with pytest.raises(Stop):
-            train("BPR", epochs=2, checkpoint_s=0)
+            runner("BPR", epochs=2, checkpoint_s=0)
     (last,) = Path("saved").glob("*/last.pth")
     last.write_bytes(last.read_bytes()[:1000])
     line = ["--model=BPR", "--dataset=ml-100k", f"--data_path={small_ml100k}", "--epochs=2"]
@@ -238,12 +238,12 @@ def killed_after_an_epoch(train: Train, monkeypatch: pytest.MonkeyPatch) -> RunR
 
 
 def test_kind_8_a_live_run_is_not_resumed(
-    train: Train,
+    runner: Train,
     small_ml100k: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    record = killed_after_an_epoch(train, monkeypatch)
+    record = killed_after_an_epoch(runner, monkeypatch)
     monkeypatch.setattr("recbole_llm.locks._GRACE_S", 0)
     line = ["--model=BPR", "--dataset=ml-100k", f"--data_path={small_ml100k}", "--epochs=2"]
     before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
@@ -252,13 +252,13 @@ def test_kind_8_a_live_run_is_not_resumed(
         text = f"run {record.id} is still going on (process id {os.getpid()} on host"
         assert text in capsys.readouterr().err
     assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
-    assert train("BPR", epochs=2, resume=True).id == record.id
+    assert runner("BPR", epochs=2, resume=True).id == record.id
 
 
 def test_kind_8_a_run_that_finished_since_it_was_found_stays(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = killed_after_an_epoch(train, monkeypatch)
+    record = killed_after_an_epoch(runner, monkeypatch)
     find = find_unfinished
 
     def find_late(config: Any) -> RunRecord | None:
@@ -270,15 +270,15 @@ def test_kind_8_a_run_that_finished_since_it_was_found_stays(
 
     monkeypatch.setattr("recbole_llm.record.find_unfinished", find_late)
     before = (Path(record.folder) / "record.json").read_bytes()
-    assert train("BPR", epochs=2, resume=True).id != record.id
+    assert runner("BPR", epochs=2, resume=True).id != record.id
     after = (Path(record.folder) / "record.json").read_bytes()
     assert json.loads(after) == json.loads(before) | {"status": "finished"}
 
 
 def test_kind_8_leftovers_of_a_killed_run_are_cleared_by_another(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = killed_after_an_epoch(train, monkeypatch)
+    record = killed_after_an_epoch(runner, monkeypatch)
     stage = Path("saved") / "cache" / "stages" / "LightGCN-ml-100k-1"
     stage.mkdir(parents=True)
     halves = [
@@ -288,10 +288,10 @@ def test_kind_8_leftovers_of_a_killed_run_are_cleared_by_another(
     ]
     for half in halves:
         half.touch()
-    train("Pop")
+    runner("Pop")
     assert not any(half.exists() for half in halves)
     assert not list(Path("runs").rglob(".lock"))
-    assert train("BPR", epochs=2, resume=True).id == record.id
+    assert runner("BPR", epochs=2, resume=True).id == record.id
 
 
 @pytest.mark.parametrize(
@@ -308,30 +308,30 @@ def test_kind_8_leftovers_of_a_killed_run_are_cleared_by_another(
     ],
 )
 def test_kind_7_a_state_that_cannot_be_resumed_is_named(
-    change: dict[str, Any], message: str, train: Train, monkeypatch: pytest.MonkeyPatch
+    change: dict[str, Any], message: str, runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = killed_after_an_epoch(train, monkeypatch)
+    record = killed_after_an_epoch(runner, monkeypatch)
     last = Path("saved") / record.id / "last.pth"
     save_checkpoint(last, load_checkpoint(last) | change)
     with pytest.raises(ValueError, match=message) as info:
-        train("BPR", epochs=2, resume=True)
+        runner("BPR", epochs=2, resume=True)
     assert str(last) in str(info.value) and "\n" not in str(info.value)
 
 
 def test_kind_7_optimizer_state_of_another_shape_is_named(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = killed_after_an_epoch(train, monkeypatch)
+    record = killed_after_an_epoch(runner, monkeypatch)
     last = Path("saved") / record.id / "last.pth"
     state = load_checkpoint(last)
     state["optimizers"]["optimizer"]["state"][0]["exp_avg"] = torch.zeros(7)
     save_checkpoint(last, state)
     with pytest.raises(ValueError, match=r"the optimizer's exp_avg has shape \(7,\)"):
-        train("BPR", epochs=2, resume=True)
+        runner("BPR", epochs=2, resume=True)
 
 
 def test_kind_8_every_epoch_is_saved_where_that_is_cheap(
-    train: Train, monkeypatch: pytest.MonkeyPatch
+    runner: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An epoch of 10 s, on a clock of its own; a save takes 0.2 s, then 1 s, 2 % and 10 %."""
     now, saved, save_s = [0.0], [], [0.2]
@@ -352,12 +352,12 @@ def test_kind_8_every_epoch_is_saved_where_that_is_cheap(
     for module in (saving, harness):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(saving, "save_checkpoint", slow_save)
-    train("BPR", epochs=4)
+    runner("BPR", epochs=4)
     assert saved == [0, 1, 2, 3]
     saved.clear()
     save_s[0] = 1.0
-    train("BPR", epochs=10)
+    runner("BPR", epochs=10)
     assert saved == [0, 4, 8, 9], "40 s are 33 times the second"
     saved.clear()
-    train("BPR", epochs=6, checkpoint_s=20)
+    runner("BPR", epochs=6, checkpoint_s=20)
     assert saved == [0, 2, 4, 5], "checkpoint_s is the upper bound"

@@ -44,8 +44,8 @@ def is_number(value: object) -> bool:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_one_epoch(model: str, train: Train) -> None:
-    record = train(model, save_topk=20, **MODELS[model])
+def test_one_epoch(model: str, runner: Train) -> None:
+    record = runner(model, save_topk=20, **MODELS[model])
     assert record.status == "finished" and record.error == ""
     assert record.best_epoch == 0
     for part in ("valid", "test"):
@@ -55,44 +55,44 @@ def test_one_epoch(model: str, train: Train) -> None:
     assert len(record.epochs) == 1 and is_number(record.epochs[0]["loss"])
 
 
-def test_pretrained_stage_of_a_recbole_model_is_taken_up(train: Train, work: Path) -> None:
-    train("RaCT", train_stage="actor_pretrain", pretrain_epochs=1, save_step=1)
+def test_pretrained_stage_of_a_recbole_model_is_taken_up(runner: Train, work: Path) -> None:
+    runner("RaCT", train_stage="actor_pretrain", pretrain_epochs=1, save_step=1)
     (pretrained,) = (work / "saved").glob("RaCT-ml-100k-1.pth")
-    record = train("RaCT", train_stage="finetune", pre_model_path=str(pretrained))
+    record = runner("RaCT", train_stage="finetune", pre_model_path=str(pretrained))
     assert record.status == "finished" and len(record.epochs) == 1
 
 
-def test_s3rec_is_pretrained_and_finetuned(train: Train, work: Path) -> None:
+def test_s3rec_is_pretrained_and_finetuned(runner: Train, work: Path) -> None:
     settings = {
         "train_batch_size": 4096,
         "MAX_ITEM_LIST_LENGTH": 10,
         "inner_size": 32,
         "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]},
     }
-    train("S3Rec", train_stage="pretrain", pretrain_epochs=1, save_step=1, **settings)
+    runner("S3Rec", train_stage="pretrain", pretrain_epochs=1, save_step=1, **settings)
     pretrained = work / "saved" / "S3Rec-ml-100k-1.pth"
-    record = train("S3Rec", train_stage="finetune", pre_model_path=str(pretrained), **settings)
+    record = runner("S3Rec", train_stage="finetune", pre_model_path=str(pretrained), **settings)
     assert record.status == "finished" and len(record.epochs) == 1
 
 
-def test_scores_are_better_than_chance_after_training(train: Train) -> None:
-    pop = train("Pop").metrics["test"]["recall@20"]
-    knn = train("ItemKNN").metrics["test"]["recall@20"]
-    ease = train("EASE", reg_weight=100.0).metrics["test"]["recall@20"]
+def test_scores_are_better_than_chance_after_training(runner: Train) -> None:
+    pop = runner("Pop").metrics["test"]["recall@20"]
+    knn = runner("ItemKNN").metrics["test"]["recall@20"]
+    ease = runner("EASE", reg_weight=100.0).metrics["test"]["recall@20"]
     assert pop > 2 * 20 / 1265
     assert knn > pop and ease > pop
 
 
-def test_record_on_disk_is_the_record_returned(train: Train, work: Path) -> None:
-    record = train("LightGCN", epochs=2)
+def test_record_on_disk_is_the_record_returned(runner: Train, work: Path) -> None:
+    record = runner("LightGCN", epochs=2)
     folder = work / record.folder
     assert json.loads((folder / "record.json").read_text()) == dataclasses.asdict(record)
     assert RunRecord.load(folder) == record
     assert [path.name for path in folder.iterdir()] == ["record.json"]
 
 
-def test_record_says_all_that_a_report_needs(train: Train, small_ml100k: Path) -> None:
-    record = train("LightGCN", epochs=2, seed=7, n_layers=1)
+def test_record_says_all_that_a_report_needs(runner: Train, small_ml100k: Path) -> None:
+    record = runner("LightGCN", epochs=2, seed=7, n_layers=1)
     assert (record.model, record.dataset, record.protocol) == ("LightGCN", "ml-100k", "random811")
     assert record.seed == 7 and record.config["seed"] == 7 and record.config["n_layers"] == 1
     assert record.config["learning_rate"] == 1e-3  # a default is resolved
@@ -121,8 +121,8 @@ def test_record_says_all_that_a_report_needs(train: Train, small_ml100k: Path) -
     assert record.started <= record.finished and record.command
 
 
-def test_same_seed_same_numbers_another_seed_another_split(train: Train) -> None:
-    one, two, other = train("LightGCN"), train("LightGCN"), train("LightGCN", seed=1)
+def test_same_seed_same_numbers_another_seed_another_split(runner: Train) -> None:
+    one, two, other = runner("LightGCN"), runner("LightGCN"), runner("LightGCN", seed=1)
     assert one.id != two.id and one.config_hash == two.config_hash != other.config_hash
     assert one.metrics == two.metrics and one.data == two.data
     assert one.epochs[0]["loss"] == two.epochs[0]["loss"]
@@ -131,35 +131,35 @@ def test_same_seed_same_numbers_another_seed_another_split(train: Train) -> None
     assert one.metrics != other.metrics
 
 
-def test_leave_one_out_does_not_depend_on_the_seed(train: Train) -> None:
-    one, two = train("BPR", protocol="loo"), train("BPR", protocol="loo", seed=1)
+def test_leave_one_out_does_not_depend_on_the_seed(runner: Train) -> None:
+    one, two = runner("BPR", protocol="loo"), runner("BPR", protocol="loo", seed=1)
     assert one.data["split"] == two.data["split"]
     assert one.data["n_interactions"][1:] == [120, 120]
     assert one.metrics != two.metrics
 
 
-def test_a_recbole_graph_model_trains_on_the_same_split(train: Train) -> None:
-    assert train("LightGCN").data["split"] == train("NGCF").data["split"]
+def test_a_recbole_graph_model_trains_on_the_same_split(runner: Train) -> None:
+    assert runner("LightGCN").data["split"] == runner("NGCF").data["split"]
 
 
-def test_epochs_zero_evaluates_the_untrained_model(train: Train) -> None:
-    record = train("LightGCN", epochs=0)
+def test_epochs_zero_evaluates_the_untrained_model(runner: Train) -> None:
+    record = runner("LightGCN", epochs=0)
     assert record.status == "finished" and record.epochs == []
     assert record.metrics["test"]["recall@20"] < 0.06
 
 
-def test_catalogue_and_score_metrics_in_a_run(train: Train) -> None:
+def test_catalogue_and_score_metrics_in_a_run(runner: Train) -> None:
     names = ["Recall", "GAUC", "ItemCoverage", "GiniIndex", "MRR"]
-    found = train("BPR", metrics=names).metrics["test"]
+    found = runner("BPR", metrics=names).metrics["test"]
     assert 0.3 < found["gauc"] < 0.9
     assert 0 < found["itemcoverage@10"] <= found["itemcoverage@20"] <= 1
     assert found["mrr@10"] <= found["mrr@20"]
-    fast = train("BPR", metrics=["Recall", "ItemCoverage", "GiniIndex", "MRR"]).metrics["test"]
+    fast = runner("BPR", metrics=["Recall", "ItemCoverage", "GiniIndex", "MRR"]).metrics["test"]
     assert fast == {name: found[name] for name in fast}, "RecBole's loop and ours agree"
 
 
-def test_saved_lists_hold_the_best_items_by_token(train: Train, work: Path) -> None:
-    record = train("ItemKNN", save_topk=30)
+def test_saved_lists_hold_the_best_items_by_token(runner: Train, work: Path) -> None:
+    record = runner("ItemKNN", save_topk=30)
     rows = [json.loads(line) for line in open(record.files["topk_test"], encoding="utf-8")]
     assert {row["user"] for row in rows} <= {str(user) for user in range(1, 121)}
     assert len({row["user"] for row in rows}) == len(rows)
@@ -169,9 +169,9 @@ def test_saved_lists_hold_the_best_items_by_token(train: Train, work: Path) -> N
         assert "[PAD]" not in row["items"]
 
 
-def test_a_failed_run_says_so_in_its_record(train: Train, work: Path) -> None:
+def test_a_failed_run_says_so_in_its_record(runner: Train, work: Path) -> None:
     with pytest.raises(ValueError, match="training loss of epoch 0 is NaN"):
-        train("LightGCN", learner="sgd", learning_rate=100, reg_weight=1e30)
+        runner("LightGCN", learner="sgd", learning_rate=100, reg_weight=1e30)
     (path,) = (work / "runs").glob("*/record.json")
     record = RunRecord.load(path)
     assert record.status == "failed" and "ValueError: the training loss" in record.error
@@ -179,14 +179,14 @@ def test_a_failed_run_says_so_in_its_record(train: Train, work: Path) -> None:
 
 
 def test_an_interrupted_run_says_so(
-    train: Train, work: Path, monkeypatch: pytest.MonkeyPatch
+    runner: Train, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("recbole_llm.quick_start.evaluate", stop)
     with pytest.raises(KeyboardInterrupt):
-        train("Pop")
+        runner("Pop")
     (path,) = (work / "runs").glob("*/record.json")
     assert RunRecord.load(path).status == "interrupted"
 
@@ -245,7 +245,7 @@ def test_a_users_own_model_in_a_process_of_its_own(cli: Any, small_ml100k: Path)
 
 @pytest.mark.parametrize("leaky", [False, True])
 def test_record_and_summary_name_a_profile_set_and_whether_it_leaks(
-    train: Train, work: Path, leaky: bool
+    runner: Train, work: Path, leaky: bool
 ) -> None:
     folder, mark = work / "profiles", ".LEAKY" if leaky else ""
     folder.mkdir()
@@ -260,12 +260,12 @@ def test_record_and_summary_name_a_profile_set_and_whether_it_leaks(
     content = {"leaky": leaky, "files": {path.name: sha256_of(path) for path in folder.iterdir()}}
     (folder / "report.json").write_text(json.dumps(content | {"split": "another"}))
     with pytest.raises(ValueError, match="written for another split"):
-        train("MLLMRec", **settings)
-    split = train("FREEDOM", **{k: v for k, v in settings.items() if k != "user_profile"}).data[
+        runner("MLLMRec", **settings)
+    split = runner("FREEDOM", **{k: v for k, v in settings.items() if k != "user_profile"}).data[
         "split"
     ]
     (folder / "report.json").write_text(json.dumps(content | {"split": split}))
-    record = train("MLLMRec", **settings)
+    record = runner("MLLMRec", **settings)
     (found,) = record.data["user_profiles"].values()
     assert found["leaky"] is leaky and len(found["sha256"]) == 64
     assert found["missing_users"] == 116  # rows of the identity beyond the fourth are zero

@@ -142,24 +142,24 @@ def test_kind10_filter_lets_records_without_secrets_through_unchanged() -> None:
     ],
 )
 def test_kind10_command_line_in_a_record(
-    line: list[str], train, work: Path, monkeypatch: pytest.MonkeyPatch
+    line: list[str], runner, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/bin/recbole_llm", "sweep", "a.yaml", *line])
-    record = train("Pop")
+    record = runner("Pop")
     assert record.command.startswith("recbole_llm sweep a.yaml ") and "***" in record.command
     assert CANARY not in record.command and not files_with(CANARY, work)
 
 
 def test_kind10_a_script_that_calls_run_leaves_its_name_alone(
-    train, work: Path, monkeypatch: pytest.MonkeyPatch
+    runner, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["jobs/my_study.py", "--db-pass", CANARY])
-    assert train("Pop").command == "my_study.py"
+    assert runner("Pop").command == "my_study.py"
     assert not files_with(CANARY, work)
 
 
-def test_kind10_config_values_in_a_record(train, work: Path) -> None:
-    record = train("BPR", wandb_project=f"https://u:{CANARY}@wandb.example")
+def test_kind10_config_values_in_a_record(runner, work: Path) -> None:
+    record = runner("BPR", wandb_project=f"https://u:{CANARY}@wandb.example")
     assert record.config["wandb_project"] == "https://u:***@wandb.example"
     assert not files_with(CANARY, work)
 

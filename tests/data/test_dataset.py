@@ -10,7 +10,7 @@ CLASSES = {"BPR": MultimodalDataset, "SASRec": MultimodalSequentialDataset}
 
 
 @pytest.fixture
-def with_image(folder):
+def picture(folder):
     folder.write_ids()
     np.save(folder.path / "image.npy", FEATURE)
     return folder
@@ -22,21 +22,21 @@ def load(folder, model="BPR", **overrides):
 
 
 @pytest.mark.parametrize("model", CLASSES)
-def test_feature_is_that_of_the_token(with_image, model):
-    dataset = load(with_image, model)
+def test_feature_is_that_of_the_token(picture, model):
+    dataset = load(picture, model)
     feature = dataset.modality("image")
     assert feature.dtype == torch.float32
     assert feature.shape == (dataset.item_num, 3)
     assert not feature[0].any()
-    for row, token in enumerate(with_image.item_tokens):
+    for row, token in enumerate(picture.item_tokens):
         internal_id = dataset.token2id("item_id", token)
         assert feature[internal_id].tolist() == FEATURE[row].tolist()
-    ids = [dataset.token2id("item_id", token) for token in with_image.item_tokens]
+    ids = [dataset.token2id("item_id", token) for token in picture.item_tokens]
     assert ids != [1, 2, 3, 4, 5]  # else this test would not see a missing remap
 
 
 @pytest.mark.parametrize("model", CLASSES)
-def test_parts_of_a_split_share_one_feature(with_image, model, monkeypatch):
+def test_parts_of_a_split_share_one_feature(picture, model, monkeypatch):
     built = []
     load_modality = dataset_module.load_modality
 
@@ -45,7 +45,7 @@ def test_parts_of_a_split_share_one_feature(with_image, model, monkeypatch):
         return load_modality(name, spec, items)
 
     monkeypatch.setattr(dataset_module, "load_modality", counted)
-    dataset = load(with_image, model)
+    dataset = load(picture, model)
     train, valid, test = dataset.build()
     assert dataset.loaded_modalities == []  # lazy
     feature = valid.modality("image")
@@ -65,9 +65,9 @@ def test_names_keep_their_order(folder):
             dataset.modality("image")
 
 
-def test_unknown_name_lists_those_there_are(with_image):
+def test_unknown_name_lists_those_there_are(picture):
     with pytest.raises(ValueError, match="'tiny' has no modality 'audio', it has: image"):
-        load(with_image).modality("audio")
+        load(picture).modality("audio")
 
 
 def test_modalities_of_a_wrong_kind(folder):
@@ -116,25 +116,25 @@ def test_features_are_scaled_as_asked(folder):
         rows("z")
 
 
-def test_filtered_items_are_left_out(with_image):
-    with_image.write_inter([row for row in with_image.inter if row[1] != "i3"] + [("cid", "i5", 9)])
-    dataset = load(with_image, user_inter_num_interval="[3,inf)")
+def test_filtered_items_are_left_out(picture):
+    picture.write_inter([row for row in picture.inter if row[1] != "i3"] + [("cid", "i5", 9)])
+    dataset = load(picture, user_inter_num_interval="[3,inf)")
     assert dataset.modality("image").shape[0] == dataset.item_num == 5
     assert dataset.modality("image")[dataset.token2id("item_id", "i5")].tolist() == [13, 14, 15]
 
 
-def test_source_files(with_image):
-    np.save(with_image.path / "extra.npy", FEATURE)
-    with_image.write_items([["i1", "Hat", "", ""]])
+def test_source_files(picture):
+    np.save(picture.path / "extra.npy", FEATURE)
+    picture.write_items([["i1", "Hat", "", ""]])
     specs = {"image": "image.npy", "gone": "gone.npy"}
-    names = [path.name for path in load(with_image, modalities=specs).source_files()]
+    names = [path.name for path in load(picture, modalities=specs).source_files()]
     assert names == ["tiny.inter", "image.npy", "item_ids.txt"]
     specs = {"title": {"tfidf": "title"}}
-    names = [path.name for path in load(with_image, modalities=specs).source_files()]
+    names = [path.name for path in load(picture, modalities=specs).source_files()]
     assert names == ["tiny.inter", "tiny.item"]
-    with_image.write_table("user", ("user_id:token", "age:token"), [["ann", "3"]])
+    picture.write_table("user", ("user_id:token", "age:token"), [["ann", "3"]])
     columns = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "age"]}
-    dataset = load(with_image, modalities={}, load_col=columns, filter_inter_by_user_or_item=False)
+    dataset = load(picture, modalities={}, load_col=columns, filter_inter_by_user_or_item=False)
     assert [path.name for path in dataset.source_files()] == ["tiny.inter", "tiny.user"]
 
 

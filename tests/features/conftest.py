@@ -35,13 +35,13 @@ def options(shop: Shop, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def encode(options: list[str]) -> Callable[..., int]:
+def command(options: list[str]) -> Callable[..., int]:
     """Return a function that runs ``recbole_llm encode`` on the shop."""
     return lambda modality, *more: main(["encode", *options, f"--modality={modality}", *more])
 
 
 @pytest.fixture
-def start(options: list[str], tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def starter(options: list[str], tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """Return a function that starts the command in a process of its own."""
 
     def call(modality: str, *more: str) -> "subprocess.Popen[str]":

@@ -57,11 +57,11 @@ def direct(encoder, pooling):
     ],
 )
 def test_rows_are_the_model_s_own_vectors(
-    request, shop, images, encode, model, asked, pooling, width
+    request, shop, images, command, model, asked, pooling, width
 ):
     encoder = request.getfixturevalue(model)
     options = [f"--encoder={encoder}", f"--pooling={asked}", "--batch_size=4"]
-    assert encode("image", *options) == 0
+    assert command("image", *options) == 0
     feature, manifest = shop.feature("image"), shop.manifest("image")
     assert feature.shape == (8, width) and manifest["pooling"] == pooling
     assert np.allclose(feature[:6], direct(encoder, pooling), atol=1e-5)
@@ -70,7 +70,7 @@ def test_rows_are_the_model_s_own_vectors(
 
 
 def test_images_that_cannot_be_read_are_recorded_and_the_others_encoded(
-    shop, images, encode, tiny_vit, monkeypatch
+    shop, images, command, tiny_vit, monkeypatch
 ):
     whole = (images / "i2.png").read_bytes()
     (images / "i2.png").write_bytes(whole[: len(whole) // 2])
@@ -80,7 +80,7 @@ def test_images_that_cannot_be_read_are_recorded_and_the_others_encoded(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600_000)  # Pillow itself would only warn here
     picture(0, size=(1, 1)).save(images / "i6.png")
     (images / "i7.JPG").write_bytes(b"\xff\xd8\xff\xe0 junk")
-    assert encode("image", f"--encoder={tiny_vit}") == 0
+    assert command("image", f"--encoder={tiny_vit}") == 0
     manifest, feature = shop.manifest("image"), shop.feature("image")
     assert manifest["items_without_feature"] == {
         "i2": "truncated image",
@@ -91,21 +91,21 @@ def test_images_that_cannot_be_read_are_recorded_and_the_others_encoded(
         "i8": "no image file",
     }
     assert feature.any(axis=1).tolist() == [True, *[False] * 4, True, False, False]
-    assert encode("image", f"--encoder={tiny_vit}") == 0  # failures are no reason to start again
+    assert command("image", f"--encoder={tiny_vit}") == 0  # failures are no reason to start again
 
 
-def test_only_unreadable_images_are_an_error(shop, encode, tiny_vit, capsys):
+def test_only_unreadable_images_are_an_error(shop, command, tiny_vit, capsys):
     (shop.path / "images").mkdir()
     (shop.path / "images" / "i1.jpg").write_bytes(b"junk")
-    assert encode("image", f"--encoder={tiny_vit}") == 2
+    assert command("image", f"--encoder={tiny_vit}") == 2
     assert "none of the 1 inputs can be encoded: not an image" in capsys.readouterr().err
     assert not list(shop.path.glob("*image_feat*.npy"))
 
 
-def test_changed_image_is_noticed(shop, images, encode, tiny_vit, capsys):
-    assert encode("image", f"--encoder={tiny_vit}") == 0
+def test_changed_image_is_noticed(shop, images, command, tiny_vit, capsys):
+    assert command("image", f"--encoder={tiny_vit}") == 0
     picture(99).save(images / "i1.png")
-    assert encode("image", f"--encoder={tiny_vit}") == 2
+    assert command("image", f"--encoder={tiny_vit}") == 2
     assert "inputs_sha256" in capsys.readouterr().err
 
 
@@ -156,7 +156,7 @@ def test_bomb_is_refused_before_its_pixels_are_decoded(monkeypatch):
 
 
 def test_hub_id_is_found_in_the_local_cache_and_its_commit_recorded(
-    shop, images, encode, tiny_clip, tmp_path, monkeypatch
+    shop, images, command, tiny_clip, tmp_path, monkeypatch
 ):
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "hub" / "models--shop--tiny-clip"
@@ -164,7 +164,7 @@ def test_hub_id_is_found_in_the_local_cache_and_its_commit_recorded(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert encode("image", "--encoder=shop/tiny-clip", "--dtype=float16") == 0
+    assert command("image", "--encoder=shop/tiny-clip", "--dtype=float16") == 0
     manifest = shop.manifest("image")
     assert (manifest["encoder"], manifest["version"]) == ("shop/tiny-clip", commit)
     assert shop.feature("image").dtype == np.float16
@@ -188,16 +188,16 @@ def test_hub_id_is_found_in_the_local_cache_and_its_commit_recorded(
     ],
 )
 def test_what_is_wrong_is_said(
-    encode, images, tiny_vit, tiny_dino, tmp_path, extra, message, capsys
+    command, images, tiny_vit, tiny_dino, tmp_path, extra, message, capsys
 ):
     (tmp_path / "empty").mkdir()
     folders = {"vit": tiny_vit, "dino": tiny_dino, "empty": tmp_path / "empty"}
-    assert encode("image", *(word.format(**folders) for word in extra)) == 2
+    assert command("image", *(word.format(**folders) for word in extra)) == 2
     assert message in capsys.readouterr().err
 
 
-def test_folder_without_any_item_s_image(shop, encode, tiny_vit, capsys):
+def test_folder_without_any_item_s_image(shop, command, tiny_vit, capsys):
     (shop.path / "images").mkdir()
     (shop.path / "images" / "other.jpg").write_bytes(b"")
-    assert encode("image", f"--encoder={tiny_vit}") == 2
+    assert command("image", f"--encoder={tiny_vit}") == 2
     assert "has no image of any of the 8 items" in capsys.readouterr().err

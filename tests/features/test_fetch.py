@@ -17,7 +17,7 @@ PAGE = b"<html><body>Please log in</body></html>"
 
 
 @pytest.fixture
-def fetch(server, tmp_path):
+def fetcher(server, tmp_path):
     """Return a function that fetches paths; failures are by path."""
 
     def call(*paths, retry_failed=False, **options):
@@ -32,7 +32,7 @@ def fetch(server, tmp_path):
     return call
 
 
-def test_what_passes_is_tried_again_until_the_image_is_there(server, fetch):
+def test_what_passes_is_tried_again_until_the_image_is_there(server, fetcher):
     image = png()
     server.plan = {
         "/500": [status(500), say(image)],
@@ -41,11 +41,11 @@ def test_what_passes_is_tried_again_until_the_image_is_there(server, fetch):
         "/hung": [hang_up, say(image)],
         "/slow": [drip(image, 0.05), say(image)],
     }
-    assert fetch(*server.plan) == {}
+    assert fetcher(*server.plan) == {}
     assert server.asked == {"/500": 2, "/503": 3, "/cut": 2, "/hung": 2, "/slow": 2}
 
 
-def test_what_does_not_pass_is_asked_for_once_and_remembered(server, fetch):
+def test_what_does_not_pass_is_asked_for_once_and_remembered(server, fetcher):
     server.plan = {
         "/gone": [status(404)],
         "/forbidden": [status(403)],
@@ -64,47 +64,47 @@ def test_what_does_not_pass_is_asked_for_once_and_remembered(server, fetch):
         "/large": "larger than 0.25 MB",
         "/round": "too many redirects",
     }
-    assert fetch(*server.plan, max_bytes=2**18) == expected
+    assert fetcher(*server.plan, max_bytes=2**18) == expected
     asked = dict(server.asked)
     assert {path: n for path, n in asked.items() if n > 1}.keys() == {"/round"}
-    assert fetch(*server.plan, max_bytes=2**18) == expected
+    assert fetcher(*server.plan, max_bytes=2**18) == expected
     assert server.asked == asked
     server.plan["/gone"] = [say(png())]
-    assert "/gone" not in fetch("/gone", "/page", retry_failed=True)
-    assert fetch("/gone") == {}
+    assert "/gone" not in fetcher("/gone", "/page", retry_failed=True)
+    assert fetcher("/gone") == {}
 
 
-def test_what_may_pass_another_day_is_asked_for_again_by_the_next_run(server, fetch):
+def test_what_may_pass_another_day_is_asked_for_again_by_the_next_run(server, fetcher):
     image = png()
     server.plan = {
         "/busy": [status(500)] * 3 + [say(image)],
         "/cut": [drop_midway(image)] * 3 + [say(image)],
         "/slow": [drip(image, 0.05)] * 3 + [say(image)],
     }
-    assert fetch(*server.plan) == {
+    assert fetcher(*server.plan) == {
         "/busy": "HTTP 500",
         "/cut": "connection dropped midway",
         "/slow": "no answer within 0.4 s",
     }
     assert set(server.asked.values()) == {3}
-    assert fetch(*server.plan) == {}
+    assert fetcher(*server.plan) == {}
 
 
-def test_retry_after_holds_back_every_request_to_the_host(server, fetch):
+def test_retry_after_holds_back_every_request_to_the_host(server, fetcher):
     server.plan = {"/0": [status(429, Retry_After="1"), say(png())]}
-    assert fetch("/0", *(f"/{n}" for n in range(1, 4)), concurrency=1) == {}
+    assert fetcher("/0", *(f"/{n}" for n in range(1, 4)), concurrency=1) == {}
     assert server.times["/0"][1] - server.times["/0"][0] >= 0.95
     assert server.times["/1"][0] >= server.times["/0"][1]
 
 
-def test_retry_after_hours_is_not_waited_for(server, fetch):
+def test_retry_after_hours_is_not_waited_for(server, fetcher):
     server.plan = {"/0": [status(429, Retry_After="7200")]}
     begin = time.monotonic()
-    assert fetch("/0") == {"/0": "HTTP 429"}
+    assert fetcher("/0") == {"/0": "HTTP 429"}
     assert time.monotonic() - begin < 5 and server.asked["/0"] == 1
 
 
-def test_requests_run_beside_each_other(server, fetch):
+def test_requests_run_beside_each_other(server, fetcher):
     barrier = threading.Barrier(4, timeout=10)
 
     def together(handler):
@@ -112,7 +112,7 @@ def test_requests_run_beside_each_other(server, fetch):
         say(png())(handler)
 
     server.plan = {f"/{n}": [together] for n in range(4)}
-    assert fetch(*server.plan, timeout_s=10) == {}
+    assert fetcher(*server.plan, timeout_s=10) == {}
 
 
 def test_dead_host_is_given_up_and_bad_urls_are_named(tmp_path):
@@ -125,7 +125,7 @@ def test_dead_host_is_given_up_and_bad_urls_are_named(tmp_path):
     assert {url: failures[url] for url in bad} == bad
 
 
-def test_items_share_a_url_and_failures_reach_the_manifest(shop, server, encode, tiny_vit):
+def test_items_share_a_url_and_failures_reach_the_manifest(shop, server, command, tiny_vit):
     whole = png(1)
     server.plan = {
         "/i2": [status(404)],
@@ -135,7 +135,7 @@ def test_items_share_a_url_and_failures_reach_the_manifest(shop, server, encode,
     urls = {item: f"{server.url}/{item}" for item in ITEMS[:6]} | {"i6": f"{server.url}/i1"}
     shop.write_items(urls)
     options = [f"--encoder={tiny_vit}", "--url_column=image_url", "--request_retries=1", HERE]
-    assert encode("image", *options) == 0
+    assert command("image", *options) == 0
     manifest, feature = shop.manifest("image"), shop.feature("image")
     assert manifest["items_without_feature"] == {
         "i2": "HTTP 404",
@@ -147,19 +147,19 @@ def test_items_share_a_url_and_failures_reach_the_manifest(shop, server, encode,
     assert (feature[0] == feature[5]).all() and feature[0].any() and feature[4].any()
     asked, first = dict(server.asked), (shop.path / "image_feat.json").read_bytes()
     assert asked == dict.fromkeys(["/i1", "/i2", "/i3", "/i4", "/i5"], 1)
-    assert encode("image", *options, "--overwrite") == 0
+    assert command("image", *options, "--overwrite") == 0
     assert dict(server.asked) == asked
     assert (shop.path / "image_feat.json").read_bytes() == first
 
 
-def test_no_image_at_all_asks_about_the_network(shop, server, encode, tiny_vit, capsys):
+def test_no_image_at_all_asks_about_the_network(shop, server, command, tiny_vit, capsys):
     shop.write_items({"i1": f"{server.url}/gone"})
     server.plan = {"/gone": [status(410)]}
-    assert encode("image", f"--encoder={tiny_vit}", "--url_column=image_url", HERE) == 2
+    assert command("image", f"--encoder={tiny_vit}", "--url_column=image_url", HERE) == 2
     assert "none of the 1 images of 'image_url' could be fetched (HTTP 410)" in (
         capsys.readouterr().err
     )
-    assert encode("image", f"--encoder={tiny_vit}", "--url_column=title_url") == 2
+    assert command("image", f"--encoder={tiny_vit}", "--url_column=title_url") == 2
     assert "has no column 'title_url'" in capsys.readouterr().err
 
 
@@ -181,11 +181,11 @@ def stuck_on_i5(shop, server):
 
 @pytest.mark.parametrize("how", ["kill", "ctrl_c"])
 def test_stopped_fetching_goes_on_and_fetches_nothing_twice(
-    how, stuck_on_i5, shop, server, start, encode, tiny_vit, capsys
+    how, stuck_on_i5, shop, server, starter, command, tiny_vit, capsys
 ):
     options = [f"--encoder={tiny_vit}", "--url_column=image_url", "--concurrency=1", HERE]
     if how == "kill":
-        process = start("image", *options)
+        process = starter("image", *options)
         assert stuck_on_i5.wait(60)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=20)
@@ -199,11 +199,11 @@ def test_stopped_fetching_goes_on_and_fetches_nothing_twice(
             signal.pthread_kill(main_thread, signal.SIGINT)
 
         threading.Thread(target=ctrl_c).start()
-        assert encode("image", *options) == 130
+        assert command("image", *options) == 130
         signal.signal(signal.SIGINT, before)
         assert "the same command resumes" in capsys.readouterr().err
     assert not list(shop.path.glob("*.npy"))
-    assert encode("image", *options) == 0
+    assert command("image", *options) == 0
     assert server.asked == {f"/{item}": 2 if item == "i5" else 1 for item in ITEMS}
     assert shop.feature("image").any(axis=1).all()
 
@@ -214,14 +214,14 @@ def test_stopped_fetching_goes_on_and_fetches_nothing_twice(
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "2130706433", "localhost", "0.0.0.0", "127.1", "[::ffff:127.0.0.1]"]
 )
-def test_kind10_this_machine_is_not_asked_for_images(server, fetch, tmp_path, host):
+def test_kind10_this_machine_is_not_asked_for_images(server, fetcher, tmp_path, host):
     url = server.url.replace("127.0.0.1", host)
     cache = ImageCache(tmp_path / "images", Transport(**QUICK))
     for address in (f"{url}/image", f"http://{host}:1/closed"):
         assert cache.fetch([address], show_progress=False) == {address: "private address"}
     assert not server.asked
     # What is refused is not remembered as a failure for good.
-    assert fetch("/image") == {} and server.asked == {"/image": 1}
+    assert fetcher("/image") == {} and server.asked == {"/image": 1}
 
 
 @pytest.mark.parametrize("path", ["/image", ":1/closed"])
@@ -261,11 +261,11 @@ def test_kind10_public_addresses(address, expected):
 
 
 def test_kind10_the_command_says_how_a_private_host_is_allowed(
-    shop, server, encode, tiny_vit, capsys
+    shop, server, command, tiny_vit, capsys
 ):
     shop.write_items({"i1": f"{server.url}/i1"})
     options = [f"--encoder={tiny_vit}", "--url_column=image_url"]
-    assert encode("image", *options) == 2
+    assert command("image", *options) == 2
     assert "private address" in (err := capsys.readouterr().err)
     assert "--allow_private_hosts" in err
-    assert encode("image", *options, HERE) == 0
+    assert command("image", *options, HERE) == 0

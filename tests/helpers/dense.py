@@ -43,11 +43,11 @@ def maker(model, settings):
     """Return a fixture: a function that puts a model on the toy dataset, ``shaken``."""
 
     @pytest.fixture
-    def make(world):
+    def factory(world):
         write_toy(world)
         return lambda **overrides: shaken(world.bench(model, **{**settings, **overrides}))
 
-    return make
+    return factory
 
 
 def batch(bench, negatives=True):

@@ -46,7 +46,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str], str]] = {
 
 
 @pytest.fixture
-def save(tmp_path: Path, tiny_llm: str):
+def saver(tmp_path: Path, tiny_llm: str):
     """Return a function that writes a config and a tokenizer, and no weights."""
 
     def call(name: str, **settings: Any) -> str:
@@ -58,9 +58,9 @@ def save(tmp_path: Path, tiny_llm: str):
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_kind7_a_decoder_that_hellm_cannot_use_is_refused_by_name(save, case: str) -> None:
+def test_kind7_a_decoder_that_hellm_cannot_use_is_refused_by_name(saver, case: str) -> None:
     name, settings, targets, message = REFUSED[case]
-    folder = save(name, **settings)
+    folder = saver(name, **settings)
     line = {"llm_path": folder, "lora_targets": targets}
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         Config("HeLLM", "ml-100k", command_line=line).check_available()
@@ -69,8 +69,8 @@ def test_kind7_a_decoder_that_hellm_cannot_use_is_refused_by_name(save, case: st
 
 
 @pytest.mark.parametrize("name", ["Qwen3_5TextConfig", "Lfm2Config", "Phi3Config", "MistralConfig"])
-def test_without_the_graph_prefix_the_layers_need_no_keys(save, name: str) -> None:
-    folder = save(name, **({"sliding_window": 32} if name == "MistralConfig" else {"head_dim": 4}))
+def test_without_the_graph_prefix_the_layers_need_no_keys(saver, name: str) -> None:
+    folder = saver(name, **({"sliding_window": 32} if name == "MistralConfig" else {"head_dim": 4}))
     targets = {"Lfm2Config": ["w1"], "Phi3Config": ["gate_up_proj"]}.get(name, SHIPPED)
     line = {"llm_path": folder, "lora_targets": targets, "use_graph_prefix": False}
     Config("HeLLM", "ml-100k", command_line=line).check_available()
@@ -88,8 +88,8 @@ def test_without_the_graph_prefix_the_layers_need_no_keys(save, name: str) -> No
         ("MistralConfig", {"sliding_window": 500}),
     ],
 )
-def test_decoders_that_hellm_can_use_pass(save, name: str, settings: dict[str, Any]) -> None:
-    Config("HeLLM", "ml-100k", command_line={"llm_path": save(name, **settings)}).check_available()
+def test_decoders_that_hellm_can_use_pass(saver, name: str, settings: dict[str, Any]) -> None:
+    Config("HeLLM", "ml-100k", command_line={"llm_path": saver(name, **settings)}).check_available()
 
 
 @pytest.mark.parametrize("model", ["HeLLM", "GALRec"])
@@ -103,8 +103,8 @@ def test_kind7_more_layers_than_there_are_and_other_targets(model: str, tiny_llm
             config.check_available()
 
 
-def test_kind7_checkpointing_needs_a_list_of_layers(save) -> None:
-    line = {"llm_path": save("GPT2Config"), "gradient_checkpointing": True}
+def test_kind7_checkpointing_needs_a_list_of_layers(saver) -> None:
+    line = {"llm_path": saver("GPT2Config"), "gradient_checkpointing": True}
     with pytest.raises(ValueError, match="no list of decoder layers"):
         Config("GALRec", "ml-100k", command_line=line).check_available()
 
@@ -132,8 +132,8 @@ def test_a_skeleton_has_the_layers_and_no_weights_and_draws_no_number(tiny_llm: 
     assert skeleton.load_tokenizer()("Purchase").input_ids
 
 
-def test_kind7_no_stage_is_trained_for_a_decoder_that_does_not_do(save, cli) -> None:
-    done = cli("--model=HeLLM", "--dataset=ml-100k", f"--llm_path={save('Qwen3_5TextConfig')}")
+def test_kind7_no_stage_is_trained_for_a_decoder_that_does_not_do(saver, cli) -> None:
+    done = cli("--model=HeLLM", "--dataset=ml-100k", f"--llm_path={saver('Qwen3_5TextConfig')}")
     assert done.returncode == 2
     (line,) = [line for line in done.stderr.splitlines() if "Warning" not in line]
     assert HYBRID in line and not (cli.work / "runs").exists()

@@ -134,7 +134,7 @@ def world(tmp_path: Path, tiny_llm: str) -> World:
 
 
 @pytest.fixture
-def make_world(tmp_path: Path, tiny_llm: str) -> Callable[[str], World]:
+def worlds(tmp_path: Path, tiny_llm: str) -> Callable[[str], World]:
     """Make several datasets, each under its own name."""
 
     def make(name: str) -> World:

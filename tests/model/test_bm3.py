@@ -29,7 +29,7 @@ SETTINGS = {
     "cl_weight": 1.5,
     "reg_weight": 0.05,
 }
-make = maker("BM3", SETTINGS)
+factory = maker("BM3", SETTINGS)
 
 
 def backbone_in_numpy(w, bench):
@@ -65,30 +65,30 @@ def loss_in_numpy(w, bench, interaction, frozen, cl_weight=SETTINGS["cl_weight"]
     return loss + SETTINGS["reg_weight"] * half_squares(user_h, item_h)
 
 
-def test_forward_equals_dense_numpy(make):
-    bench = make()
+def test_forward_equals_dense_numpy(factory):
+    bench = factory()
     w = weights(bench.model)
     assert_forward(bench, affine(w, "predictor", backbone_in_numpy(w, bench)))
 
 
 @pytest.mark.parametrize("cl_weight", [1.5, 0.0])
-def test_loss_and_gradients_equal_dense_numpy(make, cl_weight):
+def test_loss_and_gradients_equal_dense_numpy(factory, cl_weight):
     # the numbers of the gradients are right only if none flows through a target
-    bench = make(cl_weight=cl_weight)
+    bench = factory(cl_weight=cl_weight)
     interaction, frozen = batch(bench, negatives=False), weights(bench.model)
     assert_loss_and_gradients(
         bench, interaction, lambda w: loss_in_numpy(w, bench, interaction, frozen, cl_weight)
     )
 
 
-def test_targets_carry_no_gradient(make):
-    model = make(dropout=0.5).model.train()
+def test_targets_carry_no_gradient(factory):
+    model = factory(dropout=0.5).model.train()
     hidden = torch.ones(3, 6, requires_grad=True)
     assert not model.target(hidden * 2).requires_grad
 
 
-def test_no_negative_samples_are_drawn(make):
-    bench = make()
+def test_no_negative_samples_are_drawn(factory):
+    bench = factory()
     batches = bench.batches()
     assert batches
     for each in batches:
@@ -101,8 +101,8 @@ def model_columns(interaction):
     return {name for name in names if name.endswith("_id") or name.startswith("neg")}
 
 
-def test_only_the_targets_are_dropped_out(make):
-    bench = make(dropout=0.5)
+def test_only_the_targets_are_dropped_out(factory):
+    bench = factory(dropout=0.5)
     model, interaction = bench.model.train(), batch(bench, negatives=False)
     torch.manual_seed(0)
     assert model.calculate_loss(interaction) != model.calculate_loss(interaction)
@@ -114,9 +114,9 @@ def test_only_the_targets_are_dropped_out(make):
     assert model.eval().calculate_loss(interaction).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_dropped_out_targets_enter_the_loss(make, monkeypatch):
+def test_dropped_out_targets_enter_the_loss(factory, monkeypatch):
     # a dropout that drops every second column, and scales what is left
-    bench = make(dropout=0.5)
+    bench = factory(dropout=0.5)
     mask = torch.tensor([0.0, 2.0]).repeat(3)
     monkeypatch.setattr(bench.model.dropout, "forward", lambda hidden: hidden * mask)
     interaction = batch(bench, negatives=False)

@@ -85,9 +85,9 @@ def test_random_clicks_stay_near_chance(toy, model):
 
 
 @every_model
-def test_changed_held_out_rows_leave_training_byte_identical(make_world, clicks, model):
+def test_changed_held_out_rows_leave_training_byte_identical(worlds, clicks, model):
     rows = clicks(parity=False)
-    first, second = make_world("first"), make_world("second")
+    first, second = worlds("first"), worlds("second")
     first.write(rows)
     first.add_random_modalities(2)
     # Stages train for one epoch here: over several, validation would choose another.
@@ -184,9 +184,9 @@ def test_a_batch_is_ranked_as_its_users_alone(toy, model):
 
 
 @every_model
-def test_renamed_ids_permute_the_scores(make_world, clicks, model):
+def test_renamed_ids_permute_the_scores(worlds, clicks, model):
     rows = clicks(parity=False)
-    first, second = make_world("first"), make_world("second")
+    first, second = worlds("first"), worlds("second")
     for world, its_rows in (
         (first, rows),
         (second, rows[::-1]),

@@ -34,7 +34,7 @@ SETTINGS = {
     "edge_dropout": 0.5,
     "reg_weight": 0.4,
 }
-make = maker("FREEDOM", SETTINGS)
+factory = maker("FREEDOM", SETTINGS)
 
 
 def forward_in_numpy(w, bench, adjacency=None, n_item_layers=2):
@@ -69,9 +69,9 @@ def kept(model):
 
 
 @pytest.mark.parametrize("n_item_layers", [0, 1, 2])
-def test_forward_equals_dense_numpy(make, n_item_layers):
+def test_forward_equals_dense_numpy(factory, n_item_layers):
     # without layers the item graphs are the identity: the item's own embedding is added
-    bench = make(n_item_layers=n_item_layers)
+    bench = factory(n_item_layers=n_item_layers)
     expected = forward_in_numpy(weights(bench.model), bench, n_item_layers=n_item_layers)
     assert_forward(bench, expected)
     if n_item_layers == 0:
@@ -84,16 +84,16 @@ def test_forward_equals_dense_numpy(make, n_item_layers):
 
 
 @pytest.mark.parametrize("reg_weight", [0.4, 0.0])
-def test_loss_and_gradients_equal_dense_numpy_over_all_edges(make, reg_weight):
-    bench = make(edge_dropout=0.0, reg_weight=reg_weight)
+def test_loss_and_gradients_equal_dense_numpy_over_all_edges(factory, reg_weight):
+    bench = factory(edge_dropout=0.0, reg_weight=reg_weight)
     interaction = batch(bench)
     assert_loss_and_gradients(
         bench, interaction, lambda w: loss_in_numpy(w, bench, interaction, reg_weight=reg_weight)
     )
 
 
-def test_loss_and_gradients_equal_dense_numpy_over_the_epochs_edges(make):
-    bench = make()
+def test_loss_and_gradients_equal_dense_numpy_over_the_epochs_edges(factory):
+    bench = factory()
     interaction = batch(bench)
     bench.model.train().begin_epoch()
     # degrees are those of the edges that are left
@@ -106,8 +106,8 @@ def test_loss_and_gradients_equal_dense_numpy_over_the_epochs_edges(make):
 
 
 @pytest.mark.parametrize("edge_dropout", [0.25, 0.5, 0.8])
-def test_an_epoch_keeps_its_share_of_the_training_edges(make, edge_dropout):
-    bench = make(edge_dropout=edge_dropout)
+def test_an_epoch_keeps_its_share_of_the_training_edges(factory, edge_dropout):
+    bench = factory(edge_dropout=edge_dropout)
     interactions = incidence(bench)
     torch.manual_seed(0)
     for _ in range(5):
@@ -120,8 +120,8 @@ def test_an_epoch_keeps_its_share_of_the_training_edges(make, edge_dropout):
         )
 
 
-def test_without_dropout_an_epoch_draws_nothing(make):
-    bench = make(edge_dropout=0.0)
+def test_without_dropout_an_epoch_draws_nothing(factory):
+    bench = factory(edge_dropout=0.0)
     before = torch.get_rng_state()
     bench.model.train().begin_epoch()
     found = bench.model.calculate_loss(batch(bench)).item()
@@ -129,8 +129,8 @@ def test_without_dropout_an_epoch_draws_nothing(make):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_epochs_differ_and_batches_of_an_epoch_do_not(make):
-    bench = make()
+def test_epochs_differ_and_batches_of_an_epoch_do_not(factory):
+    bench = factory()
     model, interaction = bench.model.train(), batch(bench)
     torch.manual_seed(0)
     epochs = []
@@ -142,18 +142,18 @@ def test_epochs_differ_and_batches_of_an_epoch_do_not(make):
     assert len({edges.tobytes() for edges in epochs}) > 1
 
 
-def test_the_trainer_begins_each_epoch(make, monkeypatch):
+def test_the_trainer_begins_each_epoch(factory, monkeypatch):
     from recbole_llm.model.freedom import FREEDOM
 
     calls = []
     begin_epoch = FREEDOM.begin_epoch
     monkeypatch.setattr(FREEDOM, "begin_epoch", lambda self: calls.append(1) or begin_epoch(self))
-    make(epochs=3)
+    factory(epochs=3)
     assert len(calls) == 3
 
 
-def test_edges_of_popular_nodes_are_kept_less_often(make):
-    bench = make(edge_dropout=0.5)
+def test_edges_of_popular_nodes_are_kept_less_often(factory):
+    bench = factory(edge_dropout=0.5)
     interactions = incidence(bench)
     torch.manual_seed(0)
     counts = np.zeros_like(interactions)
@@ -168,8 +168,8 @@ def test_edges_of_popular_nodes_are_kept_less_often(make):
     assert often > 1.3 * counts[np.isclose(chance, rarest)].mean()
 
 
-def test_evaluation_has_all_edges(make):
-    bench = make(epochs=1)
+def test_evaluation_has_all_edges(factory):
+    bench = factory(epochs=1)
     assert kept(bench.model).sum() < incidence(bench).sum()
     bench.model.eval()
     user_emb, item_emb = bench.model.embeddings()
@@ -211,9 +211,9 @@ def test_bad_weights_of_modalities(given, names):
         share_weights(given, names)
 
 
-def test_bad_weights_stop_the_model(make):
+def test_bad_weights_stop_the_model(factory):
     with pytest.raises(ValueError, match="modality_weights"):
-        make(modality_weights={"image": 2.0})
+        factory(modality_weights={"image": 2.0})
 
 
 def test_no_modality_is_an_error_that_says_what_to_do(world):

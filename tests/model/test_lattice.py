@@ -36,7 +36,7 @@ SETTINGS = {
     "initial_weight": 0.4,
     "reg_weight": 0.05,
 }
-make = maker("LATTICE", SETTINGS)
+factory = maker("LATTICE", SETTINGS)
 
 
 def projected(w, bench):
@@ -74,8 +74,8 @@ def loss_in_numpy(w, bench, interaction, edges):
     return bpr(*batch_rows) + SETTINGS["reg_weight"] * half_squares(*batch_rows)
 
 
-def test_some_neighbours_point_away(make):
-    bench = make()
+def test_some_neighbours_point_away(factory):
+    bench = factory()
     w = weights(bench.model)
     edges = edges_in_numpy(w, bench)
     for name, x in projected(w, bench).items():
@@ -84,15 +84,15 @@ def test_some_neighbours_point_away(make):
 
 
 @pytest.mark.parametrize("initial_weight", [0.0, 0.4, 1.0])
-def test_forward_equals_dense_numpy(make, initial_weight):
-    bench = make(initial_weight=initial_weight)
+def test_forward_equals_dense_numpy(factory, initial_weight):
+    bench = factory(initial_weight=initial_weight)
     expected = forward_in_numpy(weights(bench.model), bench, initial_weight=initial_weight)
     assert_forward(bench, expected)
 
 
-def test_loss_and_gradients_equal_dense_numpy(make):
+def test_loss_and_gradients_equal_dense_numpy(factory):
     # those of the projections, which reach them through the learned weights, are among them
-    bench = make()
+    bench = factory()
     interaction = batch(bench)
     bench.model.train().begin_epoch()
     edges = edges_in_numpy(weights(bench.model), bench)
@@ -103,8 +103,8 @@ def test_loss_and_gradients_equal_dense_numpy(make):
         assert bench.model.project[name].weight.grad.abs().max() > 1e-4
 
 
-def test_every_batch_trains_the_projections(make):
-    bench = make()
+def test_every_batch_trains_the_projections(factory):
+    bench = factory()
     model, interaction = bench.model.train(), batch(bench)
     model.begin_epoch()
     for _ in range(3):
@@ -114,8 +114,8 @@ def test_every_batch_trains_the_projections(make):
             assert model.project[name].weight.grad.abs().max() > 1e-4
 
 
-def test_initial_graph_alone_leaves_the_projections_untrained(make):
-    bench = make(initial_weight=1.0)
+def test_initial_graph_alone_leaves_the_projections_untrained(factory):
+    bench = factory(initial_weight=1.0)
     bench.model.calculate_loss(batch(bench)).backward()
     for name in features(bench):
         assert not bench.model.project[name].weight.grad.any()
@@ -128,8 +128,8 @@ def move_projections(model):
             layer.weight.add_(torch.randn(layer.weight.shape, generator=generator))
 
 
-def test_neighbours_stay_for_an_epoch_and_their_weights_follow(make):
-    bench = make()
+def test_neighbours_stay_for_an_epoch_and_their_weights_follow(factory):
+    bench = factory()
     model, interaction = bench.model.train(), batch(bench)
     model.begin_epoch()
     old = edges_in_numpy(weights(model), bench)
@@ -146,8 +146,8 @@ def test_neighbours_stay_for_an_epoch_and_their_weights_follow(make):
     assert before != pytest.approx(after, rel=1e-4)
 
 
-def test_evaluation_finds_neighbours_anew(make):
-    bench = make()
+def test_evaluation_finds_neighbours_anew(factory):
+    bench = factory()
     model = bench.model.train()
     model.begin_epoch()
     move_projections(model)
@@ -155,8 +155,8 @@ def test_evaluation_finds_neighbours_anew(make):
     np.testing.assert_allclose(found, forward_in_numpy(weights(model), bench), atol=3e-6)
 
 
-def test_an_item_whose_projection_is_zero_has_finite_gradients(make):
-    bench = make()
+def test_an_item_whose_projection_is_zero_has_finite_gradients(factory):
+    bench = factory()
     model = bench.model.train()
     with torch.no_grad():
         for layer in model.project.values():

@@ -39,7 +39,7 @@ SETTINGS = {
     "reg_weight": 0.05,
     "temperature": 0.7,
 }
-make = maker("LGMRec", SETTINGS)
+factory = maker("LGMRec", SETTINGS)
 
 
 def views_in_numpy(w, bench, n_hyper_layers=1):
@@ -67,9 +67,9 @@ def loss_in_numpy(w, bench, interaction, n_hyper_layers=1, cl_weight=SETTINGS["c
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 3])
 @pytest.mark.parametrize("n_hyper_layers", [1, 2])
-def test_forward_equals_dense_numpy(make, world, n_modalities, n_hyper_layers):
+def test_forward_equals_dense_numpy(factory, world, n_modalities, n_hyper_layers):
     write_toy(world, n_modalities)
-    bench = make(n_hyper_layers=n_hyper_layers, hyper_dropout=0.5)
+    bench = factory(n_hyper_layers=n_hyper_layers, hyper_dropout=0.5)
     bench.model.eval()
     expected, hyper = views_in_numpy(weights(bench.model), bench, n_hyper_layers)
     assert_forward(bench, expected)
@@ -78,9 +78,11 @@ def test_forward_equals_dense_numpy(make, world, n_modalities, n_hyper_layers):
 
 
 @pytest.mark.parametrize(("n_modalities", "n_hyper_layers"), [(2, 1), (2, 2), (3, 1)])
-def test_loss_and_gradients_equal_dense_numpy(make, world, no_noise, n_modalities, n_hyper_layers):
+def test_loss_and_gradients_equal_dense_numpy(
+    factory, world, no_noise, n_modalities, n_hyper_layers
+):
     write_toy(world, n_modalities)
-    bench = make(n_hyper_layers=n_hyper_layers)
+    bench = factory(n_hyper_layers=n_hyper_layers)
     bench.model.train()
     interaction = batch(bench)
     assert_loss_and_gradients(
@@ -88,27 +90,27 @@ def test_loss_and_gradients_equal_dense_numpy(make, world, no_noise, n_modalitie
     )
 
 
-def test_without_weight_there_is_no_contrast(make, no_noise):
-    bench = make(cl_weight=0.0)
+def test_without_weight_there_is_no_contrast(factory, no_noise):
+    bench = factory(cl_weight=0.0)
     interaction = batch(bench)
     expected = loss_in_numpy(weights(bench.model), bench, interaction, cl_weight=0.0)
     found = bench.model.train().calculate_loss(interaction).item()
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_modality_has_nothing_to_contrast(make, world, no_noise):
+def test_one_modality_has_nothing_to_contrast(factory, world, no_noise):
     write_toy(world, 1)
     losses = []
     for cl_weight in (0.0, 1.0):
         torch.manual_seed(0)
-        bench = make(cl_weight=cl_weight)
+        bench = factory(cl_weight=cl_weight)
         losses.append(bench.model.train().calculate_loss(batch(bench)).item())
     assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("hyper_dropout", [0.0, 0.5])
-def test_training_is_random_and_evaluation_is_not(make, hyper_dropout):
-    bench = make(hyper_dropout=hyper_dropout)
+def test_training_is_random_and_evaluation_is_not(factory, hyper_dropout):
+    bench = factory(hyper_dropout=hyper_dropout)
     model, interaction = bench.model.train(), batch(bench)
     torch.manual_seed(0)
     first, second = (model.calculate_loss(interaction) for _ in range(2))
@@ -121,9 +123,9 @@ def test_training_is_random_and_evaluation_is_not(make, hyper_dropout):
     assert torch.equal(scores(model.eval()), before)
 
 
-def test_hyperedges_drop_memberships_in_training_only(make, no_noise):
+def test_hyperedges_drop_memberships_in_training_only(factory, no_noise):
     # without noise only dropout is left: a membership is 0, or twice what it was
-    bench = make(hyper_dropout=0.5)
+    bench = factory(hyper_dropout=0.5)
     whole = [view.coords for view in bench.model.eval().views().hyper]
     torch.manual_seed(0)
     for view, coords in zip(bench.model.train().views().hyper, whole, strict=True):
@@ -133,8 +135,8 @@ def test_hyperedges_drop_memberships_in_training_only(make, no_noise):
         torch.testing.assert_close(view.coords[~dropped], 2 * coords[~dropped])
 
 
-def test_padding_item_joins_no_hyperedge(make):
-    model = make(n_hyper_layers=2).model.eval()
+def test_padding_item_joins_no_hyperedge(factory):
+    model = factory(n_hyper_layers=2).model.eval()
     before, views = scores(model), [view.dense() for view in model.views().hyper]
     with torch.no_grad():
         model.item_embedding.weight[0] += 5.0
@@ -146,8 +148,8 @@ def test_padding_item_joins_no_hyperedge(make):
         assert torch.equal(found.dense(), view)
 
 
-def test_memberships_are_shares(make):
-    model = make().model.eval()
+def test_memberships_are_shares(factory):
+    model = factory().model.eval()
     for view in model.views().hyper:
         total = view.coords.sum(dim=1)
         expected = torch.ones(len(total))

@@ -37,7 +37,7 @@ SETTINGS = {
     "temperature": 0.4,
     "reg_weight": 0.05,
 }
-make = maker("MGCN", SETTINGS)
+factory = maker("MGCN", SETTINGS)
 
 
 def views_in_numpy(w, bench):
@@ -88,9 +88,9 @@ def loss_in_numpy(w, bench, interaction):
 
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 3])
-def test_forward_equals_dense_numpy(make, world, n_modalities):
+def test_forward_equals_dense_numpy(factory, world, n_modalities):
     write_toy(world, n_modalities)
-    bench = make()
+    bench = factory()
     behaviour, fused, attention = views_in_numpy(weights(bench.model), bench)
     for found, expected in zip(bench.model.views(), (behaviour, fused), strict=True):
         np.testing.assert_allclose(found.detach().numpy(), expected, atol=3e-6)
@@ -100,16 +100,16 @@ def test_forward_equals_dense_numpy(make, world, n_modalities):
         assert attention.std(axis=0).min() > 1e-3  # nodes attend differently
 
 
-def test_loss_and_gradients_equal_dense_numpy(make):
-    bench = make()
+def test_loss_and_gradients_equal_dense_numpy(factory):
+    bench = factory()
     interaction = batch(bench)
     assert_loss_and_gradients(bench, interaction, lambda w: loss_in_numpy(w, bench, interaction))
 
 
-def test_one_modality_has_nothing_but_what_is_common(make, world):
+def test_one_modality_has_nothing_but_what_is_common(factory, world):
     # its attention is 1, so the preference has no part, and half of it is added
     write_toy(world, 1)
-    model = make().model
+    model = factory().model
     before = model.views().content
     with torch.no_grad():
         for weight in [*model.prefer.parameters(), *model.attention.parameters()]:
@@ -117,8 +117,8 @@ def test_one_modality_has_nothing_but_what_is_common(make, world):
     torch.testing.assert_close(model.views().content, before)
 
 
-def test_training_is_deterministic_as_evaluation_is(make):
-    bench = make()
+def test_training_is_deterministic_as_evaluation_is(factory):
+    bench = factory()
     model, interaction = bench.model.train(), batch(bench)
     assert torch.equal(model.calculate_loss(interaction), model.calculate_loss(interaction))
     for first, second in zip(model.train()(), model.eval()(), strict=True):

@@ -39,7 +39,7 @@ SWITCHES = [
     {"user_profile": "random"},
     {"use_gcn_ui": True, "n_layers": 2},
 ]
-make = maker("MLLMRec", SETTINGS)
+factory = maker("MLLMRec", SETTINGS)
 
 
 def refined(config, feature, interactions):
@@ -102,8 +102,8 @@ def loss_in_numpy(w, bench, interaction):
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_scores_loss_and_gradients_equal_numpy(make, switches):
-    bench = make(**switches)
+def test_scores_loss_and_gradients_equal_numpy(factory, switches):
+    bench = factory(**switches)
     users, items = embeddings(weights(bench.model), bench)
     every = Interaction({"user_id": torch.arange(bench.model.n_users)})
     found = bench.model.eval().full_sort_predict(every).view(len(users), len(items))
@@ -112,11 +112,11 @@ def test_scores_loss_and_gradients_equal_numpy(make, switches):
     assert_loss_and_gradients(bench, rows, lambda w: loss_in_numpy(w, bench, rows))
 
 
-def test_each_switch_changes_the_scores(make):
+def test_each_switch_changes_the_scores(factory):
     losses = []
     for switches in SWITCHES:
         torch.manual_seed(0)
-        losses.append(make(**switches).model.calculate_loss(batch(make())).item())
+        losses.append(factory(**switches).model.calculate_loss(batch(factory())).item())
     assert len(set(losses)) == len(losses)
 
 
@@ -139,9 +139,9 @@ def profiles(tmp_path):
     return write
 
 
-def test_profiles_are_aligned_to_the_users(make, profiles):
+def test_profiles_are_aligned_to_the_users(factory, profiles):
     folder, feature = profiles()
-    bench = make(user_profile=str(folder))
+    bench = factory(user_profile=str(folder))
     place = {t: i for i, t in enumerate(bench.split.dataset.field2id_token["user_id"])}
     expected = np.zeros((6, 3), dtype=np.float32)
     for row, user in ((0, "u3"), (1, "u0"), (3, "u1")):
@@ -151,8 +151,8 @@ def test_profiles_are_aligned_to_the_users(make, profiles):
     assert profile_set.n_missing == 2 and not profile_set.is_leaky
 
 
-def test_a_leaky_profile_set_says_so(make, profiles):
-    bench = make(user_profile=str(profiles(leaky=True)[0]))
+def test_a_leaky_profile_set_says_so(factory, profiles):
+    bench = factory(user_profile=str(profiles(leaky=True)[0]))
     assert next(iter(bench.split.dataset.profile_sets.values())).is_leaky
 
 
@@ -171,27 +171,27 @@ def test_a_leaky_profile_set_says_so(make, profiles):
         ({"ids": ("a", "b", "c", "d")}, ValueError, "none of the 5 users of this dataset"),
     ],
 )
-def test_bad_profile_sets(make, profiles, wrong, error, message):
+def test_bad_profile_sets(factory, profiles, wrong, error, message):
     folder, _ = profiles(**wrong)
     with pytest.raises(error, match=message):
-        make(user_profile=str(folder))
+        factory(user_profile=str(folder))
 
 
 @pytest.mark.parametrize("name", ["user_profile_feat.npy", "user_profile_ids.txt"])
-def test_a_changed_file_of_a_profile_set_is_refused(make, profiles, name):
+def test_a_changed_file_of_a_profile_set_is_refused(factory, profiles, name):
     folder, feature = profiles()
     if name.endswith(".npy"):
         np.save(folder / name, feature + 1)
     else:
         (folder / name).write_text("u0\nu1\nu2\nu3\n")
     with pytest.raises(ValueError, match=rf"profiles/{name} is not the file that report\.json"):
-        make(user_profile=str(folder))
+        factory(user_profile=str(folder))
 
 
-def test_a_profile_set_without_checksums_is_refused(make, profiles):
+def test_a_profile_set_without_checksums_is_refused(factory, profiles):
     folder, _ = profiles(report='{"leaky": false, "split": "x"}')
     with pytest.raises(ValueError, match="sha256 None there"):
-        make(user_profile=str(folder))
+        factory(user_profile=str(folder))
 
 
 def test_needs_modalities(world):

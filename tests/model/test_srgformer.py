@@ -48,7 +48,7 @@ SETTINGS = {
     "temperature": 0.7,
 }
 SWITCHES = ("use_global", "use_local", "use_hyper_cl", "use_modality_cl")
-make = maker("SRGFormer", SETTINGS)
+factory = maker("SRGFormer", SETTINGS)
 
 
 def attention_in_numpy(w, edges, hidden, n_heads):
@@ -159,13 +159,13 @@ def test_attention_gradients():
         (0, "n_heads must be an integer >= 1, got n_heads=0"),
     ],
 )
-def test_width_not_divisible_by_heads(make, n_heads, message):
+def test_width_not_divisible_by_heads(factory, n_heads, message):
     with pytest.raises(ValueError, match=message):
-        make(n_heads=n_heads)
+        factory(n_heads=n_heads)
 
 
-def test_heads_are_not_checked_without_attention(make):
-    make(n_heads=4, use_global=False)
+def test_heads_are_not_checked_without_attention(factory):
+    factory(n_heads=4, use_global=False)
 
 
 # ---- the whole
@@ -173,9 +173,9 @@ def test_heads_are_not_checked_without_attention(make):
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 3])
 @pytest.mark.parametrize("n_hyper_layers", [1, 2])
-def test_forward_equals_dense_numpy(make, world, n_modalities, n_hyper_layers):
+def test_forward_equals_dense_numpy(factory, world, n_modalities, n_hyper_layers):
     write_toy(world, n_modalities)
-    bench = make(n_hyper_layers=n_hyper_layers, hyper_dropout=0.5)
+    bench = factory(n_hyper_layers=n_hyper_layers, hyper_dropout=0.5)
     bench.model.eval()
     expected, modality, hyper = views_in_numpy(weights(bench.model), bench, n_hyper_layers)
     assert_forward(bench, expected)
@@ -187,9 +187,11 @@ def test_forward_equals_dense_numpy(make, world, n_modalities, n_hyper_layers):
 
 
 @pytest.mark.parametrize(("n_modalities", "n_hyper_layers"), [(2, 1), (2, 2), (3, 1)])
-def test_loss_and_gradients_equal_dense_numpy(make, world, no_noise, n_modalities, n_hyper_layers):
+def test_loss_and_gradients_equal_dense_numpy(
+    factory, world, no_noise, n_modalities, n_hyper_layers
+):
     write_toy(world, n_modalities)
-    bench = make(n_hyper_layers=n_hyper_layers)
+    bench = factory(n_hyper_layers=n_hyper_layers)
     bench.model.train()
     interaction = batch(bench)
     assert_loss_and_gradients(
@@ -200,8 +202,8 @@ def test_loss_and_gradients_equal_dense_numpy(make, world, no_noise, n_modalitie
 @pytest.mark.parametrize(
     "off", [(switch,) for switch in SWITCHES] + [SWITCHES[:2], SWITCHES[2:], SWITCHES]
 )
-def test_switches_remove_their_part_only(make, no_noise, off):
-    bench = make(**dict.fromkeys(off, False))
+def test_switches_remove_their_part_only(factory, no_noise, off):
+    bench = factory(**dict.fromkeys(off, False))
     names = {name.split(".")[0] for name, _ in bench.model.named_parameters()}
     expected = {"user_embedding", "item_embedding", "project"}
     expected |= {"attention"} if "use_global" not in off else set()
@@ -220,9 +222,9 @@ def test_switches_remove_their_part_only(make, no_noise, off):
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_each_switch_changes_scores_or_loss(make, no_noise, switch):
+def test_each_switch_changes_scores_or_loss(factory, no_noise, switch):
     # the weights both have are the same ones
-    full, without = make(), make(**{switch: False})
+    full, without = factory(), factory(**{switch: False})
     shared = {name: w for name, w in full.model.state_dict().items()}
     without.model.load_state_dict(
         {name: shared[name] for name in without.model.state_dict()}, strict=True
@@ -234,18 +236,18 @@ def test_each_switch_changes_scores_or_loss(make, no_noise, switch):
     assert same == (switch in SWITCHES[2:])
 
 
-def test_one_modality_has_nothing_to_contrast(make, world, no_noise):
+def test_one_modality_has_nothing_to_contrast(factory, world, no_noise):
     write_toy(world, 1)
     losses = []
     for use in (True, False):
         torch.manual_seed(0)
-        bench = make(use_hyper_cl=use, use_modality_cl=use)
+        bench = factory(use_hyper_cl=use, use_modality_cl=use)
         losses.append(bench.model.train().calculate_loss(batch(bench)).item())
     assert losses[0] == losses[1]
 
 
-def test_each_modality_has_user_memberships_of_its_own(make):
-    bench = make()
+def test_each_modality_has_user_memberships_of_its_own(factory):
+    bench = factory()
     model, n_users = bench.model.eval(), bench.model.n_users
     w = weights(model)
     of_users = [view.coords[:n_users].detach().numpy() for view in model.views().hyper]
@@ -262,8 +264,8 @@ def test_each_modality_has_user_memberships_of_its_own(make):
 
 
 @pytest.mark.parametrize("hyper_dropout", [0.0, 0.5])
-def test_training_is_random_and_evaluation_is_not(make, hyper_dropout):
-    bench = make(hyper_dropout=hyper_dropout)
+def test_training_is_random_and_evaluation_is_not(factory, hyper_dropout):
+    bench = factory(hyper_dropout=hyper_dropout)
     model, interaction = bench.model.train(), batch(bench)
     torch.manual_seed(0)
     first, second = (model.calculate_loss(interaction) for _ in range(2))
@@ -276,14 +278,14 @@ def test_training_is_random_and_evaluation_is_not(make, hyper_dropout):
     assert torch.equal(scores(model.eval()), before)
 
 
-def test_without_hyperedges_training_is_deterministic(make):
-    bench = make(use_local=False)
+def test_without_hyperedges_training_is_deterministic(factory):
+    bench = factory(use_local=False)
     model, interaction = bench.model.train(), batch(bench)
     assert torch.equal(model.calculate_loss(interaction), model.calculate_loss(interaction))
 
 
-def test_padding_item_joins_no_hyperedge_and_no_attention(make):
-    model = make(n_hyper_layers=2).model.eval()
+def test_padding_item_joins_no_hyperedge_and_no_attention(factory):
+    model = factory(n_hyper_layers=2).model.eval()
     before, views = scores(model), [view.dense() for view in model.views().hyper]
     with torch.no_grad():
         model.item_embedding.weight[0] += 5.0

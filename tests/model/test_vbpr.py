@@ -15,7 +15,7 @@ from dense import (
 )
 
 SETTINGS = {"protocol": "loo", "embedding_size": 6, "reg_weight": 0.05}
-make = maker("VBPR", SETTINGS)
+factory = maker("VBPR", SETTINGS)
 
 
 def score(w, bench, user, item):
@@ -40,8 +40,8 @@ def loss_in_numpy(w, bench, interaction):
     return np.log1p(np.exp(-np.array(margins))).mean() + SETTINGS["reg_weight"] * regularised
 
 
-def test_scores_equal_numpy(make):
-    bench = make()
+def test_scores_equal_numpy(factory):
+    bench = factory()
     model, w = bench.model.eval(), weights(bench.model)
     expected = [
         [score(w, bench, user, item) for item in range(model.n_items)]
@@ -50,14 +50,14 @@ def test_scores_equal_numpy(make):
     np.testing.assert_allclose(scores(model).numpy(), expected, atol=3e-6)
 
 
-def test_loss_and_gradients_equal_numpy(make):
-    bench = make()
+def test_loss_and_gradients_equal_numpy(factory):
+    bench = factory()
     interaction = batch(bench)
     assert_loss_and_gradients(bench, interaction, lambda w: loss_in_numpy(w, bench, interaction))
 
 
-def test_content_alone_ranks_where_the_other_factor_is_off(make):
-    model = make().model.eval()
+def test_content_alone_ranks_where_the_other_factor_is_off(factory):
+    model = factory().model.eval()
     with torch.no_grad():
         model.item_embedding.weight.zero_()
         model.item_bias.zero_()
@@ -66,13 +66,13 @@ def test_content_alone_ranks_where_the_other_factor_is_off(make):
     assert not item_emb[0].any()  # padding has no features
 
 
-def test_modalities_add_up(make, world):
+def test_modalities_add_up(factory, world):
     # the same features twice, with half the weights each, are those features once
     feature = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     world.add_modalities({"image": feature})
-    once = make().model
+    once = factory().model
     world.add_modalities({"image": feature, "text": feature})
-    twice = make().model
+    twice = factory().model
     with torch.no_grad():
         for name in ("user_embedding.weight", "item_embedding.weight", "user_content.weight"):
             twice.get_parameter(name).copy_(once.get_parameter(name))
@@ -85,11 +85,11 @@ def test_modalities_add_up(make, world):
         torch.testing.assert_close(one, two)
 
 
-def test_embedding_matrices_are_free_of_l2(make):
+def test_embedding_matrices_are_free_of_l2(factory):
     grads = []
     for reg_weight in (0.0, 10.0):
         torch.manual_seed(0)
-        bench = make(reg_weight=reg_weight)
+        bench = factory(reg_weight=reg_weight)
         bench.model.calculate_loss(batch(bench)).backward()
         grads.append({name: weight.grad for name, weight in bench.model.named_parameters()})
     for name in grads[0]:

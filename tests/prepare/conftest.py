@@ -64,7 +64,7 @@ class Prepare:
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Prepare:
+def builder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Prepare:
     """Return the command; its ``data_path`` is ``dataset`` in the test's folder."""
     return Prepare(tmp_path / "dataset", capsys)
 

@@ -12,9 +12,9 @@ from recbole_llm.prepare.sources.amazon2018 import Amazon2018
 from recbole_llm.prepare.sources.amazon2023 import Amazon2023
 
 
-def test_reviews_become_interactions_by_user_and_time(prepare, shop):
-    prepare(*shop.arguments)
-    found = prepare.table("sports")
+def test_reviews_become_interactions_by_user_and_time(builder, shop):
+    builder(*shop.arguments)
+    found = builder.table("sports")
     expected = pd.DataFrame(events(), columns=["user_id", "item_id", "rating", "timestamp"])
     order = list(dict.fromkeys(expected["user_id"]))  # users by first appearance
     expected["place"] = expected["user_id"].map(order.index)
@@ -22,12 +22,12 @@ def test_reviews_become_interactions_by_user_and_time(prepare, shop):
     pd.testing.assert_frame_equal(found, expected.reset_index(drop=True), check_dtype=False)
 
 
-def test_metadata_in_both_notations_become_items(prepare, shop):
-    prepare(*shop.arguments)
-    items = prepare.table("sports", "item")
-    tokens = (prepare.data_path / "sports" / "item_ids.txt").read_text().split()
+def test_metadata_in_both_notations_become_items(builder, shop):
+    builder(*shop.arguments)
+    items = builder.table("sports", "item")
+    tokens = (builder.data_path / "sports" / "item_ids.txt").read_text().split()
     assert list(items["item_id"]) == tokens == sorted(tokens, reverse=True)  # the source's order
-    assert set(tokens) == set(prepare.table("sports")["item_id"])
+    assert set(tokens) == set(builder.table("sports")["item_id"])
     first, second = items.iloc[0], items.iloc[1]
     assert first["title"] == "" and second["title"] == "''Girls'' Ballet Tutu 1"
     assert second["categories"] == "Sports_&_Outdoors Water_Sports Dance"
@@ -36,80 +36,80 @@ def test_metadata_in_both_notations_become_items(prepare, shop):
     assert second["image_url"].endswith(f"{second['item_id']}.jpg")
 
 
-def test_image_features_have_the_rows_of_their_items(prepare, shop):
-    prepare(*shop.arguments, "--image_features")
-    folder = prepare.data_path / "sports"
+def test_image_features_have_the_rows_of_their_items(builder, shop):
+    builder(*shop.arguments, "--image_features")
+    folder = builder.data_path / "sports"
     tokens = (folder / "item_ids.txt").read_text().split()
     features = np.load(folder / "image_feat.npy", allow_pickle=False)
     assert features.dtype == np.float32 and features.shape == (len(tokens), 4096)
     for token, row in zip(tokens, features, strict=True):
         assert np.array_equal(row, shop.image_rows.get(token, np.zeros(4096)))
-    note = prepare.manifest("sports")["features"]["image_feat.npy"]
+    note = builder.manifest("sports")["features"]["image_feat.npy"]
     assert note["items_without"] == 1 and note["not_finite"] == 0
     settings = yaml.safe_load((folder / "dataset.yaml").read_text())
     assert settings["modalities"]["image"] == "image_feat.npy"
 
 
-def test_of_an_item_with_two_feature_records_the_first_counts(prepare, shop):
+def test_of_an_item_with_two_feature_records_the_first_counts(builder, shop):
     path = shop.path("image")
     again, _ = image_records(list(shop.image_rows), seed=1)
     shop.server.files[path] += again
-    prepare(*shop.arguments, "--image_features")
-    tokens = (prepare.data_path / "sports" / "item_ids.txt").read_text().split()
-    features = np.load(prepare.data_path / "sports" / "image_feat.npy", allow_pickle=False)
+    builder(*shop.arguments, "--image_features")
+    tokens = (builder.data_path / "sports" / "item_ids.txt").read_text().split()
+    features = np.load(builder.data_path / "sports" / "image_feat.npy", allow_pickle=False)
     assert np.array_equal(features[-1], shop.image_rows[tokens[-1]])
 
 
-def test_truncated_image_features_are_named(prepare, shop):
+def test_truncated_image_features_are_named(builder, shop):
     path = shop.path("image")
     shop.server.files[path] = shop.server.files[path][:-7]
-    message = prepare.fails(*shop.arguments, "--image_features")
+    message = builder.fails(*shop.arguments, "--image_features")
     assert "image_features_Sports_and_Outdoors.b is truncated" in message
 
 
-def test_nan_in_features_is_no_feature(prepare, shop):
+def test_nan_in_features_is_no_feature(builder, shop):
     content = bytearray(shop.server.files[shop.path("image")])
     content[10:14] = np.float32(np.nan).tobytes()
     shop.server.files[shop.path("image")] = bytes(content)
-    prepare(*shop.arguments, "--image_features")
-    note = prepare.manifest("sports")["features"]["image_feat.npy"]
+    builder(*shop.arguments, "--image_features")
+    note = builder.manifest("sports")["features"]["image_feat.npy"]
     assert (note["items_without"], note["not_finite"]) == (2, 1)
-    assert np.isfinite(np.load(prepare.data_path / "sports" / "image_feat.npy")).all()
+    assert np.isfinite(np.load(builder.data_path / "sports" / "image_feat.npy")).all()
 
 
-def test_malformed_lines_are_skipped_and_named(prepare, shop):
+def test_malformed_lines_are_skipped_and_named(builder, shop):
     rows = reviews(events())
     rows.insert(3, '{"reviewerID": "A", "asin": ')
     rows.insert(5, '{"reviewerID": "A", "overall": 5.0, "unixReviewTime": 1}')
     rows.insert(6, json.dumps({"reviewerID": "", "asin": "B", "overall": 1, "unixReviewTime": 1}))
     rows.insert(9, "")
     shop.server.publish(shop.address("reviews"), gz_lines(rows))
-    prepare(*shop.arguments)
-    note = prepare.manifest("sports")["lines"]["reviews_Sports_and_Outdoors_5.json.gz"]
+    builder(*shop.arguments)
+    note = builder.manifest("sports")["lines"]["reviews_Sports_and_Outdoors_5.json.gz"]
     assert (note["read"], note["malformed"]) == (111, 3)
     assert note["first_malformed"] == [4, 6, 7]
-    assert "malformed, skipped (first: 4, 6, 7" in prepare.out
-    assert len(prepare.table("sports")) == 108
+    assert "malformed, skipped (first: 4, 6, 7" in builder.out
+    assert len(builder.table("sports")) == 108
 
 
-def test_code_in_metadata_is_not_run(prepare, shop, tmp_path):
+def test_code_in_metadata_is_not_run(builder, shop, tmp_path):
     trap = tmp_path / "trap"
     lines = metadata_2014(sorted({item for _, item, _, _ in events()}))
     lines[0] = f"{{'asin': '{asin(0)}', 'title': open({str(trap)!r}, 'w')}}"
     shop.server.publish(shop.address("metadata"), gz_lines(lines))
-    prepare(*shop.arguments)
+    builder(*shop.arguments)
     assert not trap.exists()
-    note = prepare.manifest("sports")["lines"]["meta_Sports_and_Outdoors.json.gz"]
+    note = builder.manifest("sports")["lines"]["meta_Sports_and_Outdoors.json.gz"]
     assert note["first_malformed"] == [1]
-    assert asin(0) in set(prepare.table("sports", "item")["item_id"])  # with empty cells
+    assert asin(0) in set(builder.table("sports", "item")["item_id"])  # with empty cells
 
 
-def test_unknown_category(prepare):
-    message = prepare.fails("amazon2014", "--category=Sport_and_Outdoor")
+def test_unknown_category(builder):
+    message = builder.fails("amazon2014", "--category=Sport_and_Outdoor")
     assert "Did you mean 'Sports_and_Outdoors'?" in message
 
 
-def test_2018(prepare, server: FileServer):
+def test_2018(builder, server: FileServer):
     addresses = {role: url.format("Gift_Cards") for role, url in Amazon2018.addresses.items()}
     server.publish(addresses["reviews"], gz_lines(reviews(events())))
     item = {
@@ -122,10 +122,10 @@ def test_2018(prepare, server: FileServer):
         "imageURLHighRes": ["https://images/3.jpg", "https://images/4.jpg"],
     }
     server.publish(addresses["metadata"], gz_lines([json.dumps(item)]))
-    prepare("amazon2018", "--category=Gift_Cards", f"--mirror={server.url}")
+    builder("amazon2018", "--category=Gift_Cards", f"--mirror={server.url}")
     name = "amazon2018-gift-cards"
-    assert len(prepare.table(name)) == 108
-    row = prepare.table(name, "item").set_index("item_id").loc[asin(3)]
+    assert len(builder.table(name)) == 108
+    row = builder.table(name, "item").set_index("item_id").loc[asin(3)]
     assert list(row) == [
         "Card",
         "Amazon",
@@ -134,10 +134,10 @@ def test_2018(prepare, server: FileServer):
         1025.5,
         "https://images/3.jpg",
     ]
-    assert prepare.manifest(name)["statistics"]["items_described"] == 1
+    assert builder.manifest(name)["statistics"]["items_described"] == 1
 
 
-def test_2023(prepare, server: FileServer):
+def test_2023(builder, server: FileServer):
     addresses = {role: url.format("All_Beauty") for role, url in Amazon2023.addresses.items()}
     lines = [
         json.dumps(
@@ -168,10 +168,10 @@ def test_2023(prepare, server: FileServer):
         "images": [{"thumb": "t", "large": "https://images/3.jpg", "hi_res": None}],
     }
     server.publish(addresses["metadata"], gz_lines([json.dumps(item)]))
-    prepare("amazon2023", "--category=All_Beauty", f"--mirror={server.url}")
-    found = prepare.table("amazon2023-all-beauty")
+    builder("amazon2023", "--category=All_Beauty", f"--mirror={server.url}")
+    found = builder.table("amazon2023-all-beauty")
     assert sorted(found["timestamp"]) == sorted(time + 0.123 for *_, time in events())
-    row = prepare.table("amazon2023-all-beauty", "item").set_index("item_id").loc[asin(3)]
+    row = builder.table("amazon2023-all-beauty", "item").set_index("item_id").loc[asin(3)]
     assert (row["title"], row["brand"], row["image_url"]) == (
         "Soap",
         "Pure",
@@ -183,7 +183,7 @@ def test_2023(prepare, server: FileServer):
 @pytest.mark.parametrize(
     "text", ["reviews_Sports_and_Outdoors_5.json", "meta_Sports_and_Outdoors.json"]
 )
-def test_files_put_there_by_hand_may_be_decompressed(prepare, shop, tmp_path, text):
+def test_files_put_there_by_hand_may_be_decompressed(builder, shop, tmp_path, text):
     raw = tmp_path / "mine"
     raw.mkdir()
     for role in ("reviews", "metadata"):
@@ -193,9 +193,9 @@ def test_files_put_there_by_hand_may_be_decompressed(prepare, shop, tmp_path, te
         (raw / (plain if plain == text else name)).write_bytes(
             gzip.decompress(content) if plain == text else content
         )
-    prepare("amazon2014", "--category=Sports_and_Outdoors", f"--raw-dir={raw}")
-    assert len(prepare.table("sports")) == 108 and not shop.server.asked
-    notes = prepare.manifest("sports")["raw_files"]
+    builder("amazon2014", "--category=Sports_and_Outdoors", f"--raw-dir={raw}")
+    assert len(builder.table("sports")) == 108 and not shop.server.asked
+    notes = builder.manifest("sports")["raw_files"]
     assert [note["fetched_from"] for note in notes] == [None, None]
     assert [note["address"] for note in notes] == [
         shop.address("reviews"),

@@ -28,13 +28,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 # -- what is written
 
 
-def test_second_run_writes_the_same_bytes(prepare, shop, tmp_path):
-    prepare(*shop.arguments, "--image_features")
-    before = contents(prepare.data_path / "sports")
-    prepare(*shop.arguments, "--image_features", "--overwrite")
-    assert contents(prepare.data_path / "sports") == before
+def test_second_run_writes_the_same_bytes(builder, shop, tmp_path):
+    builder(*shop.arguments, "--image_features")
+    before = contents(builder.data_path / "sports")
+    builder(*shop.arguments, "--image_features", "--overwrite")
+    assert contents(builder.data_path / "sports") == before
     other = tmp_path / "elsewhere" / "data"
-    raw = prepare.data_path / "raw" / "amazon2014"
+    raw = builder.data_path / "raw" / "amazon2014"
     prepare_dataset(
         Amazon2014("Sports_and_Outdoors", True), other, raw_dir=raw, report=lambda text: None
     )
@@ -49,10 +49,10 @@ def test_second_run_writes_the_same_bytes(prepare, shop, tmp_path):
     }
 
 
-def test_manifest_has_the_checksums_of_what_was_read_and_written(prepare, shop):
-    prepare(*shop.arguments, "--k_core=3", "--min_rating=2", "--duplicates=last")
-    manifest = prepare.manifest("sports")
-    folder = prepare.data_path / "sports"
+def test_manifest_has_the_checksums_of_what_was_read_and_written(builder, shop):
+    builder(*shop.arguments, "--k_core=3", "--min_rating=2", "--duplicates=last")
+    manifest = builder.manifest("sports")
+    folder = builder.data_path / "sports"
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     assert set(manifest["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
@@ -123,13 +123,13 @@ def test_no_interaction_is_lost_or_invented(tmp_path_factory, rows, k, duplicate
     assert sorted(ids) == sorted(set(frame["item_id"]))
 
 
-def test_published_sizes_and_differences(prepare, shop):
-    prepare(*shop.arguments)
+def test_published_sizes_and_differences(builder, shop):
+    builder(*shop.arguments)
     assert "published (HeLLM, Table I): 35,598 users, 18,357 items, 260,739 interactions" in (
-        prepare.out
+        builder.out
     )
-    assert "here: -35,586 users, -18,345 items, -296,229 interactions" in prepare.out
-    assert "fewer" not in prepare.out  # which explains another difference
+    assert "here: -35,586 users, -18,345 items, -296,229 interactions" in builder.out
+    assert "fewer" not in builder.out  # which explains another difference
     built = comparison(Amazon2014("Sports_and_Outdoors"), 35_598, 18_357, 296_337)
     assert built[1] == (
         "  here: +35,598 interactions: the paper counts one interaction a user fewer than the "
@@ -158,25 +158,25 @@ def test_every_source_is_whole():
 # -- what must not happen
 
 
-def test_a_dataset_that_is_there_is_not_overwritten(prepare, shop):
-    prepare(*shop.arguments)
-    mine = prepare.data_path / "sports" / "mine.txt"
+def test_a_dataset_that_is_there_is_not_overwritten(builder, shop):
+    builder(*shop.arguments)
+    mine = builder.data_path / "sports" / "mine.txt"
     mine.write_text("mine")
-    prepare(*shop.arguments, status=2)
-    assert "sports is there already. --overwrite replaces it" in prepare.err
+    builder(*shop.arguments, status=2)
+    assert "sports is there already. --overwrite replaces it" in builder.err
     assert mine.exists()
-    prepare(*shop.arguments, "--name=sports2")
-    prepare(*shop.arguments, "--overwrite")
-    assert not mine.exists() and len(prepare.table("sports")) == 108
-    assert not [path for path in prepare.data_path.glob(".*") if path.is_dir()]
+    builder(*shop.arguments, "--name=sports2")
+    builder(*shop.arguments, "--overwrite")
+    assert not mine.exists() and len(builder.table("sports")) == 108
+    assert not [path for path in builder.data_path.glob(".*") if path.is_dir()]
 
 
-def test_a_failed_overwrite_keeps_what_was_there(prepare, shop):
-    prepare(*shop.arguments)
-    before = contents(prepare.data_path / "sports")
-    prepare(*shop.arguments, "--overwrite", "--min_rating=9", status=2)
-    assert "no interaction is left: read 108, below min rating 108" in prepare.err
-    assert contents(prepare.data_path / "sports") == before
+def test_a_failed_overwrite_keeps_what_was_there(builder, shop):
+    builder(*shop.arguments)
+    before = contents(builder.data_path / "sports")
+    builder(*shop.arguments, "--overwrite", "--min_rating=9", status=2)
+    assert "no interaction is left: read 108, below min rating 108" in builder.err
+    assert contents(builder.data_path / "sports") == before
 
 
 @pytest.mark.parametrize(
@@ -189,28 +189,28 @@ def test_a_failed_overwrite_keeps_what_was_there(prepare, shop):
         ("--mirror=file:///etc", "mirror must be an http address, got 'file:///etc'"),
     ],
 )
-def test_wrong_options(prepare, shop, option, message):
-    assert message in prepare.fails(*shop.arguments, option)
+def test_wrong_options(builder, shop, option, message):
+    assert message in builder.fails(*shop.arguments, option)
 
 
-def test_two_at_once(prepare, shop):
-    prepare.data_path.mkdir()
-    with FileLock(prepare.data_path / ".sports.lock"):
-        assert "another process is preparing" in prepare.fails(*shop.arguments)
-    prepare(*shop.arguments)
+def test_two_at_once(builder, shop):
+    builder.data_path.mkdir()
+    with FileLock(builder.data_path / ".sports.lock"):
+        assert "another process is preparing" in builder.fails(*shop.arguments)
+    builder(*shop.arguments)
 
 
 # -- killed
 
 
 @pytest.fixture
-def start(cli, prepare):
+def starter(cli, builder):
     """Return a function that starts the command in a process of its own."""
     started = []
 
     def call(*words):
         process = subprocess.Popen(
-            cli.command("recbole_llm", "prepare", *words, f"--data_path={prepare.data_path}"),
+            cli.command("recbole_llm", "prepare", *words, f"--data_path={builder.data_path}"),
             cwd=cli.work,
             env=cli.environment(),
             stdout=subprocess.DEVNULL,
@@ -235,66 +235,66 @@ def wait_for(condition, seconds=30.0):
         time.sleep(0.002)
 
 
-def test_killed_in_mid_download_goes_on_where_it_was(prepare, shop, start):
+def test_killed_in_mid_download_goes_on_where_it_was(builder, shop, starter):
     size = len(shop.server.files[shop.path("reviews")])
     half = size // 2
     shop.server.faults = [stall_after(half)]
-    part = prepare.data_path / "raw/amazon2014/reviews_Sports_and_Outdoors_5.json.gz.part"
-    process = start(*shop.arguments)
+    part = builder.data_path / "raw/amazon2014/reviews_Sports_and_Outdoors_5.json.gz.part"
+    process = starter(*shop.arguments)
     wait_for(lambda: part.exists() and part.stat().st_size == half)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not (prepare.data_path / "sports").exists()
-    prepare(*shop.arguments)
+    assert not (builder.data_path / "sports").exists()
+    builder(*shop.arguments)
     assert shop.server.asked[:2] == [
         (shop.path("reviews"), ""),
         (shop.path("reviews"), f"bytes={half}-"),
     ]
-    assert len(prepare.table("sports")) == 108
+    assert len(builder.table("sports")) == 108
 
 
-def test_killed_while_building_leaves_no_dataset(prepare, shop, start):
+def test_killed_while_building_leaves_no_dataset(builder, shop, starter):
     shop.publish(events(n_users=4_000, n_items=400, each=20))
     reference = [*shop.arguments, "--name=reference"]
-    prepare(*reference)
-    process = start(*shop.arguments)
-    wait_for(lambda: (prepare.data_path / ".sports.partial").exists())
+    builder(*reference)
+    process = starter(*shop.arguments)
+    wait_for(lambda: (builder.data_path / ".sports.partial").exists())
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert not (prepare.data_path / "sports").exists()
-    assert (prepare.data_path / ".sports.partial").exists()
-    prepare(*shop.arguments)
-    assert not (prepare.data_path / ".sports.partial").exists()
+    assert not (builder.data_path / "sports").exists()
+    assert (builder.data_path / ".sports.partial").exists()
+    builder(*shop.arguments)
+    assert not (builder.data_path / ".sports.partial").exists()
     for name in ("inter", "item"):
-        file = prepare.data_path / "sports" / f"sports.{name}"
-        twin = prepare.data_path / "reference" / f"reference.{name}"
+        file = builder.data_path / "sports" / f"sports.{name}"
+        twin = builder.data_path / "reference" / f"reference.{name}"
         assert file.read_bytes() == twin.read_bytes()
 
 
-def test_killed_between_the_two_moves_of_an_overwrite(prepare, shop):
-    prepare(*shop.arguments)
-    before = contents(prepare.data_path / "sports")
-    (prepare.data_path / "sports").rename(prepare.data_path / ".sports.old")
-    shutil.copytree(prepare.data_path / ".sports.old", prepare.data_path / ".sports.partial")
-    prepare(*shop.arguments, "--k_core=0", status=2)
-    assert "sports is there already" in prepare.err  # again
-    assert contents(prepare.data_path / "sports") == before
-    prepare(*shop.arguments, "--overwrite")
-    assert not list(prepare.data_path.glob(".sports.[op]*"))
+def test_killed_between_the_two_moves_of_an_overwrite(builder, shop):
+    builder(*shop.arguments)
+    before = contents(builder.data_path / "sports")
+    (builder.data_path / "sports").rename(builder.data_path / ".sports.old")
+    shutil.copytree(builder.data_path / ".sports.old", builder.data_path / ".sports.partial")
+    builder(*shop.arguments, "--k_core=0", status=2)
+    assert "sports is there already" in builder.err  # again
+    assert contents(builder.data_path / "sports") == before
+    builder(*shop.arguments, "--overwrite")
+    assert not list(builder.data_path.glob(".sports.[op]*"))
 
 
-def test_interrupted_by_ctrl_c(prepare, shop, start):
+def test_interrupted_by_ctrl_c(builder, shop, starter):
     shop.server.faults = [drop_after(100), stall_after(100)]
-    process = start(*shop.arguments)
+    process = starter(*shop.arguments)
     wait_for(lambda: len(shop.server.asked) == 2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "the same command resumes" in err and "Traceback" not in err
-    prepare(*shop.arguments)
+    builder(*shop.arguments)
 
 
-def test_features_of_many_items_stay_on_disk(prepare, shop):
-    prepare(*shop.arguments, "--image_features")
-    array = np.load(prepare.data_path / "sports" / "image_feat.npy", mmap_mode="r")
+def test_features_of_many_items_stay_on_disk(builder, shop):
+    builder(*shop.arguments, "--image_features")
+    array = np.load(builder.data_path / "sports" / "image_feat.npy", mmap_mode="r")
     assert isinstance(array, np.memmap) and array.flags["C_CONTIGUOUS"]

@@ -43,25 +43,25 @@ def wrong_sum(content):
 
 
 @pytest.mark.parametrize("damage", [cut, flip, wrong_sum, lambda c: c[:-1], lambda c: c[:30]])
-def test_kind1_a_damaged_gzip_of_interactions(prepare, tmp_path, damage):
+def test_kind1_a_damaged_gzip_of_interactions(builder, tmp_path, damage):
     path = tmp_path / "q.csv.gz"
     path.write_bytes(damage(gzip.compress(table(30_000), mtime=0)))
-    message = prepare.fails("csv", f"--inter={path}")
+    message = builder.fails("csv", f"--inter={path}")
     assert f"{path} is truncated or damaged" in message and "\n" not in message.strip()
-    assert not (prepare.data_path / "q").exists()
+    assert not (builder.data_path / "q").exists()
 
 
-def test_kind1_a_damaged_gzip_of_items(prepare, tmp_path):
+def test_kind1_a_damaged_gzip_of_items(builder, tmp_path):
     (tmp_path / "q.csv").write_text("user_id,item_id\n" + "u1,i1\nu2,i2\n" * 3)
     titles = "item_id,title\n" + "".join(f"i{item},title {item}\n" for item in range(40))
     path = tmp_path / "items.csv.gz"
     path.write_bytes(gzip.compress(titles.encode())[:-30])
-    message = prepare.fails("csv", f"--inter={tmp_path}/q.csv", f"--item={path}")
+    message = builder.fails("csv", f"--inter={tmp_path}/q.csv", f"--item={path}")
     assert f"{path} is truncated or damaged" in message
 
 
 @pytest.mark.parametrize("member", ["ratings.csv", "movies.csv"])
-def test_kind1_a_damaged_member_of_a_zip(prepare, server, member):
+def test_kind1_a_damaged_member_of_a_zip(builder, server, member):
     movies = "movieId,title,genres\n" + "".join(f"{m},Title {m},Drama\n" for m in range(500))
     ratings = "userId,movieId,rating,timestamp\n" + "".join(
         f"{row % 50},{row % 500},4.0,{row}\n" for row in range(2000)
@@ -71,11 +71,11 @@ def test_kind1_a_damaged_member_of_a_zip(prepare, server, member):
         info = archive.getinfo(f"ml-20m/{member}")
         content[info.header_offset + 60 + info.compress_size // 2] ^= 0xFF
     server.publish(MovieLens.addresses["archive"].format("20m"), bytes(content))
-    message = prepare.fails("movielens", "--size=20m", f"--mirror={server.url}")
+    message = builder.fails("movielens", "--size=20m", f"--mirror={server.url}")
     assert "ml-20m.zip is truncated or damaged" in message
 
 
-def test_kind1_an_encrypted_zip(prepare, server):
+def test_kind1_an_encrypted_zip(builder, server):
     content = bytearray(zipped({"ml-100k/u.data": "1\t2\t3\t4\n", "ml-100k/u.item": "x"}))
     for magic, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the flag of both headers
         place = content.find(magic)
@@ -83,40 +83,40 @@ def test_kind1_an_encrypted_zip(prepare, server):
             content[place + offset] |= 1
             place = content.find(magic, place + 1)
     server.publish(MovieLens.addresses["archive"].format("100k"), bytes(content))
-    message = prepare.fails("movielens", "--size=100k", f"--mirror={server.url}")
+    message = builder.fails("movielens", "--size=100k", f"--mirror={server.url}")
     assert "ml-100k.zip cannot be read" in message and "encrypted" in message
 
 
 @pytest.mark.parametrize("target", ["elsewhere.json", YELP[0]])
-def test_kind1_a_link_in_a_tar(prepare, tmp_path, target):
+def test_kind1_a_link_in_a_tar(builder, tmp_path, target):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         info = tarfile.TarInfo(YELP[0])
         info.type, info.linkname = tarfile.SYMTYPE, target
         archive.addfile(info)
     (tmp_path / "yelp_dataset.tar").write_bytes(buffer.getvalue())
-    message = prepare.fails("yelp", f"--raw_dir={tmp_path}")
+    message = builder.fails("yelp", f"--raw_dir={tmp_path}")
     assert f"yelp_dataset.tar: {YELP[0]} is a link or a folder" in message
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz", "w"])
-def test_kind1_a_damaged_tar(prepare, tmp_path, mode):
+def test_kind1_a_damaged_tar(builder, tmp_path, mode):
     drawn = random.Random(0)
     text = "".join(f'{{"user_id": "{drawn.random()}"}}\n' for _ in range(20_000))
     content = bytearray(tarred({YELP[0]: text, YELP[1]: text}, mode))
     del content[len(content) // 3 :]
     (tmp_path / "yelp_dataset.tar").write_bytes(bytes(content))
-    message = prepare.fails("yelp", f"--raw_dir={tmp_path}")
+    message = builder.fails("yelp", f"--raw_dir={tmp_path}")
     assert "yelp_dataset.tar is truncated or damaged" in message
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bytes])
-def test_kind1_a_line_without_end_is_refused(prepare, tmp_path, monkeypatch, pack):
+def test_kind1_a_line_without_end_is_refused(builder, tmp_path, monkeypatch, pack):
     monkeypatch.setattr(lines, "_BLOCK", 1 << 20)
     monkeypatch.setattr(lines, "_LONGEST", 3 << 20)
     path = tmp_path / ("q.csv" if pack is bytes else "q.csv.gz")
     path.write_bytes(pack(b"user_id,item_id\nu1,i1\n" + b"x" * (200 << 20)))
-    message = prepare.fails("csv", f"--inter={path}")
+    message = builder.fails("csv", f"--inter={path}")
     assert f"{path}: line 3 is longer than 3 MiB" in message
 
 

@@ -23,7 +23,7 @@ FILE = RawFile("data", "https://official.example/some/path/data.bin", "data.bin"
 
 
 @pytest.fixture
-def fetch(server: FileServer, tmp_path):
+def fetcher(server: FileServer, tmp_path):
     """Return a function that fetches FILE and checks that it came whole."""
     server.publish(FILE.address, CONTENT)
     told = []
@@ -43,52 +43,52 @@ def ranges(server):
     return [span for _, span in server.asked]
 
 
-def test_a_file_is_fetched_once_and_noted(fetch, server):
-    note = fetch().note
-    assert fetch().note == note
+def test_a_file_is_fetched_once_and_noted(fetcher, server):
+    note = fetcher().note
+    assert fetcher().note == note
     assert server.asked == [("/some/path/data.bin", "")]
     assert note["fetched_from"] == f"{server.url}/some/path/data.bin"
     assert note["address"] == FILE.address and note["size"] == len(CONTENT)
-    assert sorted(path.name for path in fetch.folder.iterdir() if path.suffix != ".lock") == [
+    assert sorted(path.name for path in fetcher.folder.iterdir() if path.suffix != ".lock") == [
         "data.bin",
         "data.bin.origin.json",
     ]
 
 
-def test_a_file_that_was_changed_by_hand_is_not_said_to_be_fetched(fetch, server):
-    fetch()
-    path = fetch.folder / "data.bin"
+def test_a_file_that_was_changed_by_hand_is_not_said_to_be_fetched(fetcher, server):
+    fetcher()
+    path = fetcher.folder / "data.bin"
     path.write_bytes(CONTENT + b"more")
-    found = fetch_all([FILE], fetch.folder)["data"]
+    found = fetch_all([FILE], fetcher.folder)["data"]
     assert found.note["fetched_from"] is None and found.note["size"] == len(CONTENT) + 4
 
 
-def test_a_dropped_connection_goes_on_where_it_broke(fetch, server):
+def test_a_dropped_connection_goes_on_where_it_broke(fetcher, server):
     server.faults = [drop_after(30_000), drop_after(1_000), hang_up]
-    fetch()
+    fetcher()
     assert ranges(server) == ["", "bytes=30000-", "bytes=31000-", "bytes=31000-"]
-    assert "from byte 30,000" in fetch.told[1]
+    assert "from byte 30,000" in fetcher.told[1]
 
 
-def test_a_server_without_ranges_starts_over(fetch, server):
+def test_a_server_without_ranges_starts_over(fetcher, server):
     server.faults = [drop_after(30_000), ignore_range_and_drop(20_000), ignore_range]
-    fetch()
+    fetcher()
     assert ranges(server) == ["", "bytes=30000-", "bytes=20000-"]
 
 
-def test_a_file_that_changed_meanwhile_starts_over(fetch, server):
+def test_a_file_that_changed_meanwhile_starts_over(fetcher, server):
     old = bytes(reversed(CONTENT))
     server.publish(FILE.address, old)
     server.faults = [drop_after(30_000), status(503), status(503)]
     with pytest.raises(OSError, match="503"):
-        fetch(retries=1)
+        fetcher(retries=1)
     server.publish(FILE.address, CONTENT)
-    fetch()
+    fetcher()
     assert ranges(server)[-1] == "bytes=30000-"
 
 
 @pytest.mark.parametrize("span", ["bytes 0-9/10", "bytes 30000-102399/999999", ""])
-def test_a_wrong_range_is_not_appended(fetch, server, span):
+def test_a_wrong_range_is_not_appended(fetcher, server, span):
     def wrong(handler, content):
         handler.send_response(206)
         handler.send_header("Content-Range", span)
@@ -97,45 +97,45 @@ def test_a_wrong_range_is_not_appended(fetch, server, span):
         handler.wfile.write(b"x" * 10)
 
     server.faults = [drop_after(30_000), wrong]
-    fetch()
+    fetcher()
     assert ranges(server) == ["", "bytes=30000-", ""]
 
 
 @pytest.mark.parametrize("by", [-500, 500])
-def test_a_shifted_range_is_not_appended(fetch, server, by):
+def test_a_shifted_range_is_not_appended(fetcher, server, by):
     server.faults = [drop_after(30_000), shifted_range(by)]
-    fetch()
+    fetcher()
     assert ranges(server) == ["", "bytes=30000-", ""]
 
 
-def test_progress_renews_the_attempts(fetch, server):
+def test_progress_renews_the_attempts(fetcher, server):
     server.faults = [drop_after(10_000)] * 8
-    fetch(retries=1)
+    fetcher(retries=1)
     assert len(server.asked) == 9
 
 
-def test_attempts_end(fetch, server):
+def test_attempts_end(fetcher, server):
     server.faults = [status(503)] * 9
     with pytest.raises(OSError, match=r"503.*3 attempts in a row") as caught:
-        fetch(retries=2)
+        fetcher(retries=2)
     assert len(server.asked) == 3
     assert FILE.address in str(caught.value)
-    assert f"-> {fetch.folder / 'data.bin'}" in str(caught.value)
+    assert f"-> {fetcher.folder / 'data.bin'}" in str(caught.value)
 
 
-def test_retry_after_is_honoured(fetch, server, monkeypatch):
+def test_retry_after_is_honoured(fetcher, server, monkeypatch):
     waits = []
     monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setattr(random, "uniform", lambda low, high: high)
     server.faults = [status(429, retry_after="7"), status(503, retry_after="9999"), hang_up]
-    fetch()
+    fetcher()
     assert waits == [7.0, 60.0, 0.004]
 
 
-def test_what_does_not_pass_is_not_tried_again(fetch, server):
+def test_what_does_not_pass_is_not_tried_again(fetcher, server):
     server.faults = [status(403)]
     with pytest.raises(OSError, match="403 Forbidden"):
-        fetch()
+        fetcher()
     assert len(server.asked) == 1
 
 
@@ -147,12 +147,12 @@ def test_what_does_not_pass_is_not_tried_again(fetch, server):
         page("text/html; charset=utf-8", b"<p>Gone.</p>"),
     ],
 )
-def test_a_page_is_not_taken_for_the_file(fetch, server, fault):
+def test_a_page_is_not_taken_for_the_file(fetcher, server, fault):
     server.faults = [fault]
     with pytest.raises(OSError, match="HTML page"):
-        fetch()
-    assert not (fetch.folder / "data.bin").exists()
-    fetch()
+        fetcher()
+    assert not (fetcher.folder / "data.bin").exists()
+    fetcher()
 
 
 def test_no_connection(tmp_path):
@@ -166,79 +166,79 @@ def test_no_connection(tmp_path):
 # -- through the command: each ends right, or with an error and without a dataset -----------------
 
 
-def test_faults_of_all_kinds_and_the_right_end(prepare, shop):
+def test_faults_of_all_kinds_and_the_right_end(builder, shop):
     size = len(shop.server.files[shop.path("reviews")])
     shop.server.faults = [drop_after(size // 2), status(500), ignore_range, hang_up]
-    prepare(*shop.arguments)
-    assert len(prepare.table("sports")) == 108
+    builder(*shop.arguments)
+    assert len(builder.table("sports")) == 108
     assert f"bytes={size // 2}-" in ranges(shop.server)
 
 
-def test_truncated_gzip(prepare, shop):
+def test_truncated_gzip(builder, shop):
     for kept in (0.4, 0.9):
         content = shop.server.files[shop.path("reviews")]
         shop.server.files[shop.path("reviews")] = content[: int(len(content) * kept)]
-        message = prepare.fails(*shop.arguments)
+        message = builder.fails(*shop.arguments)
         assert "reviews_Sports_and_Outdoors_5.json.gz is truncated or damaged" in message
         shop.server.files[shop.path("reviews")] = content
-        (prepare.data_path / "raw/amazon2014/reviews_Sports_and_Outdoors_5.json.gz").unlink()
-    prepare(*shop.arguments)
+        (builder.data_path / "raw/amazon2014/reviews_Sports_and_Outdoors_5.json.gz").unlink()
+    builder(*shop.arguments)
 
 
-def test_flipped_bit_in_gzip(prepare, shop):
+def test_flipped_bit_in_gzip(builder, shop):
     content = bytearray(shop.server.files[shop.path("metadata")])
     content[len(content) // 2] ^= 16
     shop.server.files[shop.path("metadata")] = bytes(content)
-    message = prepare.fails(*shop.arguments)
+    message = builder.fails(*shop.arguments)
     assert "meta_Sports_and_Outdoors.json.gz is truncated or damaged" in message
 
 
-def test_error_page_in_place_of_a_file(prepare, shop):
+def test_error_page_in_place_of_a_file(builder, shop):
     shop.server.faults = [page("application/x-gzip")]
-    assert "HTML page" in prepare.fails(*shop.arguments)
+    assert "HTML page" in builder.fails(*shop.arguments)
 
 
-def test_error_page_put_there_by_hand(prepare, tmp_path):
+def test_error_page_put_there_by_hand(builder, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     (raw / "ml-1m.zip").write_bytes(b"\n<html><body>404</body></html>")
-    message = prepare.fails("movielens", "--size=1m", f"--raw_dir={raw}")
+    message = builder.fails("movielens", "--size=1m", f"--raw_dir={raw}")
     assert "ml-1m.zip is an HTML page" in message
     (raw / "ml-1m.zip").write_bytes(b"Rar!")
-    assert "ml-1m.zip is no .zip file" in prepare.fails(
+    assert "ml-1m.zip is no .zip file" in builder.fails(
         "movielens", "--size=1m", f"--raw_dir={raw}"
     )
 
 
-def test_offline_says_which_files_from_where_go_where(prepare):
-    message = prepare.fails(
+def test_offline_says_which_files_from_where_go_where(builder):
+    message = builder.fails(
         "amazon2014", "--category=Baby", "--mirror=http://127.0.0.1:9", "--retries=0"
     )
     for role in ("reviews", "metadata"):
         address = Amazon2014.addresses[role].format("Baby")
-        place = prepare.data_path / "raw" / "amazon2014" / address.rpartition("/")[2]
+        place = builder.data_path / "raw" / "amazon2014" / address.rpartition("/")[2]
         assert f"{address}\n        -> {place}" in message
     assert "by hand (--raw_dir names another folder)" in message
 
 
-def test_the_mirror_is_noted(prepare, shop):
-    prepare(*shop.arguments)
-    for note in prepare.manifest("sports")["raw_files"]:
+def test_the_mirror_is_noted(builder, shop):
+    builder(*shop.arguments)
+    for note in builder.manifest("sports")["raw_files"]:
         assert note["address"].startswith("https://snap.stanford.edu/")
         assert note["fetched_from"].startswith(shop.server.url)
 
 
-def test_several_gzip_members_are_read(prepare, shop):
+def test_several_gzip_members_are_read(builder, shop):
     lines = gzip.decompress(shop.server.files[shop.path("reviews")]).splitlines(keepends=True)
     parts = [gzip.compress(b"".join(lines[a : a + 25])) for a in range(0, len(lines), 25)]
     shop.server.files[shop.path("reviews")] = b"".join(parts) + b"\0" * 512
-    prepare(*shop.arguments)
-    assert len(prepare.table("sports")) == 108
+    builder(*shop.arguments)
+    assert len(builder.table("sports")) == 108
 
 
-def test_the_manifest_is_json_and_names_the_version(prepare, shop):
-    prepare(*shop.arguments)
-    text = (prepare.data_path / "sports" / "manifest.json").read_text()
+def test_the_manifest_is_json_and_names_the_version(builder, shop):
+    builder(*shop.arguments)
+    text = (builder.data_path / "sports" / "manifest.json").read_text()
     assert json.loads(text)["package"].startswith("recbole-llm ")
 
 

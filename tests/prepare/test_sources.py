@@ -61,7 +61,7 @@ def yelp_files(rows):
 
 
 @pytest.mark.parametrize("form", ["tar", "tgz", "json"])
-def test_yelp(prepare, tmp_path, form):
+def test_yelp(builder, tmp_path, form):
     rows = events()
     repeats = [*rows, *rows[:4], ("U000", rows[0][1], 1.0, 1_500_000_000)]  # the last is of 2017
     raw = tmp_path / "raw"
@@ -72,35 +72,35 @@ def test_yelp(prepare, tmp_path, form):
     else:
         content = tarred(yelp_files(repeats), "w:gz" if form == "tgz" else "w")
         (raw / "yelp_dataset.tar").write_bytes(content)
-    prepare("yelp", f"--raw_dir={raw}")
-    found = prepare.table("yelp")
+    builder("yelp", f"--raw_dir={raw}")
+    found = builder.table("yelp")
     assert len(found) == len(rows) + 4  # repeats are kept, 2017 is not
     assert written(found) == expected(rows)
-    assert prepare.manifest("yelp")["steps"]["before_since"] == 1
-    items = prepare.table("yelp", "item").set_index("item_id")
+    assert builder.manifest("yelp")["steps"]["before_since"] == 1
+    items = builder.table("yelp", "item").set_index("item_id")
     assert items.iloc[0]["categories"] == ""
     assert items.iloc[1]["categories"] == "Nail_Salons Beauty_&_Spas"
     assert items.iloc[1]["title"] == f"Café ''Bar'' {items.index[1]}"
-    assert "GAL-Rec, Table II" in prepare.out and "release of 2020" in prepare.out
+    assert "GAL-Rec, Table II" in builder.out and "release of 2020" in builder.out
 
 
-def test_yelp_must_be_fetched_by_hand(prepare):
-    message = prepare.fails("yelp")
+def test_yelp_must_be_fetched_by_hand(builder):
+    message = builder.fails("yelp")
     assert "its licence has to be accepted in a form there" in message
     assert "https://business.yelp.com" in message
-    assert f"-> {prepare.data_path / 'raw' / 'yelp' / 'yelp_dataset.tar'}" in message
+    assert f"-> {builder.data_path / 'raw' / 'yelp' / 'yelp_dataset.tar'}" in message
 
 
-def test_an_archive_without_the_reviews(prepare, tmp_path):
+def test_an_archive_without_the_reviews(builder, tmp_path):
     (tmp_path / "yelp_dataset.tar").write_bytes(tarred({"other.json": "{}"}))
-    message = prepare.fails("yelp", f"--raw_dir={tmp_path}")
+    message = builder.fails("yelp", f"--raw_dir={tmp_path}")
     assert "holds no yelp_academic_dataset_review.json, it holds: other.json" in message
 
 
-def test_a_truncated_archive(prepare, tmp_path):
+def test_a_truncated_archive(builder, tmp_path):
     content = tarred(yelp_files(events()), "w:gz")
     (tmp_path / "yelp_dataset.tar").write_bytes(content[: len(content) // 2])
-    assert "is truncated or damaged" in prepare.fails("yelp", f"--raw_dir={tmp_path}")
+    assert "is truncated or damaged" in builder.fails("yelp", f"--raw_dir={tmp_path}")
 
 
 # -- MovieLens
@@ -139,17 +139,17 @@ def movielens(size):
 
 
 @pytest.mark.parametrize("size", ["100k", "1m", "20m"])
-def test_movielens(prepare, server, size):
+def test_movielens(builder, server, size):
     rows, content = movielens(size)
     server.publish(MovieLens.addresses["archive"].format(size), content)
-    prepare("movielens", f"--size={size}", f"--mirror={server.url}")
+    builder("movielens", f"--size={size}", f"--mirror={server.url}")
     name = f"ml-{size}"
-    assert written(prepare.table(name)) == expected(rows)
-    items = prepare.table(name, "item")
+    assert written(builder.table(name)) == expected(rows)
+    items = builder.table(name, "item")
     assert set(items["title"]) == {"Amélie (1995)"}
     assert set(items["genres"]) == {"Action Adventure"}
-    assert "published (GroupLens)" in prepare.out
-    settings = yaml.safe_load((prepare.data_path / name / "dataset.yaml").read_text())
+    assert "published (GroupLens)" in builder.out
+    settings = yaml.safe_load((builder.data_path / name / "dataset.yaml").read_text())
     assert settings["modalities"]["genre"] == {"multi_hot": "genres"}
 
 
@@ -173,27 +173,27 @@ def microlens(server, n_videos=14):
     return rows, features
 
 
-def test_microlens(prepare, server):
+def test_microlens(builder, server):
     rows, features = microlens(server)
-    prepare("microlens", f"--mirror={server.url}", "--image_features")
-    found = prepare.table("microlens")
+    builder("microlens", f"--mirror={server.url}", "--image_features")
+    found = builder.table("microlens")
     assert {(u, i, t) for u, i, t in found.itertuples(index=False)} == {
         (user, item, time + 0.005) for user, item, _, time in rows
     }
-    items = prepare.table("microlens", "item").set_index("item_id")
+    items = builder.table("microlens", "item").set_index("item_id")
     assert items.loc["3", "title"] == "A title, with commas 3"
-    tokens = (prepare.data_path / "microlens" / "item_ids.txt").read_text().split()
+    tokens = (builder.data_path / "microlens" / "item_ids.txt").read_text().split()
     for name, array in features.items():
-        feature = np.load(prepare.data_path / "microlens" / f"{name}_feat.npy")
+        feature = np.load(builder.data_path / "microlens" / f"{name}_feat.npy")
         assert np.array_equal(feature, array[[int(token) - 1 for token in tokens]])
-    settings = yaml.safe_load((prepare.data_path / "microlens" / "dataset.yaml").read_text())
+    settings = yaml.safe_load((builder.data_path / "microlens" / "dataset.yaml").read_text())
     assert settings["modalities"] == {it: f"{it}_feat.npy" for it in ("image", "text", "video")}
 
 
-def test_microlens_needs_no_features(prepare, server):
+def test_microlens_needs_no_features(builder, server):
     microlens(server)
-    prepare("microlens", f"--mirror={server.url}")
-    assert not list((prepare.data_path / "microlens").glob("*.npy"))
+    builder("microlens", f"--mirror={server.url}")
+    assert not list((builder.data_path / "microlens").glob("*.npy"))
     assert len(server.asked) == 2
 
 
@@ -223,42 +223,42 @@ def toolbox(tmp_path):
     return folder, rows, frame, items, features
 
 
-def test_toolbox_keeps_split_features_and_original_identifiers(prepare, toolbox):
+def test_toolbox_keeps_split_features_and_original_identifiers(builder, toolbox):
     folder, rows, frame, items, features = toolbox
-    prepare("mmrec", f"--path={folder}")
+    builder("mmrec", f"--path={folder}")
     for part, label in (("train", 0), ("valid", 1), ("test", 2)):
         mine = [row for row, it in zip(rows, frame["x_label"], strict=True) if it == label]
-        assert written(prepare.table("baby", f"{part}.inter")) == expected(mine)
-    tokens = (prepare.data_path / "baby" / "item_ids.txt").read_text().split()
+        assert written(builder.table("baby", f"{part}.inter")) == expected(mine)
+    tokens = (builder.data_path / "baby" / "item_ids.txt").read_text().split()
     for name, array in features.items():
-        feature = np.load(prepare.data_path / "baby" / f"{name}_feat.npy")
+        feature = np.load(builder.data_path / "baby" / f"{name}_feat.npy")
         assert feature.dtype == np.float64
         assert np.array_equal(feature, array[[items.index(token) for token in tokens]])
-    settings = yaml.safe_load((prepare.data_path / "baby" / "dataset.yaml").read_text())
+    settings = yaml.safe_load((builder.data_path / "baby" / "dataset.yaml").read_text())
     assert settings["benchmark_filename"] == ["train", "valid", "test"]
     assert settings["modalities"] == {"image": "image_feat.npy", "text": "text_feat.npy"}
 
 
-def test_toolbox_without_maps_keeps_its_numbers(prepare, toolbox):
+def test_toolbox_without_maps_keeps_its_numbers(builder, toolbox):
     folder, _, frame, _, features = toolbox
     for path in folder.glob("*_mapping.csv"):
         path.unlink()
-    prepare("mmrec", f"--path={folder}", "--name=baby-mmrec")
-    parts = [prepare.table("baby-mmrec", f"{it}.inter") for it in ("train", "valid", "test")]
+    builder("mmrec", f"--path={folder}", "--name=baby-mmrec")
+    parts = [builder.table("baby-mmrec", f"{it}.inter") for it in ("train", "valid", "test")]
     found = {(int(u), int(i)) for u, i in pd.concat(parts)[["user_id", "item_id"]].to_numpy()}
     assert found == set(zip(frame["userID"], frame["itemID"], strict=True))
-    tokens = (prepare.data_path / "baby-mmrec" / "item_ids.txt").read_text().split()
-    feature = np.load(prepare.data_path / "baby-mmrec" / "image_feat.npy")
+    tokens = (builder.data_path / "baby-mmrec" / "item_ids.txt").read_text().split()
+    feature = np.load(builder.data_path / "baby-mmrec" / "image_feat.npy")
     assert np.array_equal(feature, features["image"][list(map(int, tokens))])
 
 
-def test_toolbox_errors(prepare, toolbox, tmp_path):
+def test_toolbox_errors(builder, toolbox, tmp_path):
     folder, _, frame, *_ = toolbox
-    assert "must hold one .inter file" in prepare.fails("mmrec", f"--path={tmp_path / 'mmrec'}")
+    assert "must hold one .inter file" in builder.fails("mmrec", f"--path={tmp_path / 'mmrec'}")
     frame.assign(x_label=0).to_csv(folder / "baby.inter", sep="\t", index=False)
-    assert "the valid part of baby has no interaction" in prepare.fails("mmrec", f"--path={folder}")
+    assert "the valid part of baby has no interaction" in builder.fails("mmrec", f"--path={folder}")
     frame.drop(columns="x_label").to_csv(folder / "baby.inter", sep="\t", index=False)
-    assert "expected the toolbox's: userID, itemID, x_label" in prepare.fails(
+    assert "expected the toolbox's: userID, itemID, x_label" in builder.fails(
         "mmrec", f"--path={folder}"
     )
 
@@ -267,7 +267,7 @@ def test_toolbox_errors(prepare, toolbox, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv", "csv.gz"])
-def test_own_tables(prepare, tmp_path, form):
+def test_own_tables(builder, tmp_path, form):
     rows = events()
     separator = "\t" if form == "tsv" else ","
     inter = pd.DataFrame(rows, columns=["who", "what", "stars", "when"])
@@ -279,46 +279,46 @@ def test_own_tables(prepare, tmp_path, form):
     items.to_csv(tmp_path / f"items.{form}", sep=separator, index=False, quoting=quoting)
     columns = {"user": "who", "item": "what", "rating": "stars", "time": "when"}
     words = [f"--{role}_column={name}" for role, name in columns.items()]
-    prepare("csv", f"--inter={tmp_path}/shop.{form}", f"--item={tmp_path}/items.{form}", *words)
-    assert written(prepare.table("shop")) == expected(rows)
-    found = prepare.table("shop", "item")
+    builder("csv", f"--inter={tmp_path}/shop.{form}", f"--item={tmp_path}/items.{form}", *words)
+    assert written(builder.table("shop")) == expected(rows)
+    found = builder.table("shop", "item")
     assert found["label"][0] == f"Line ''one'', word two {found['item_id'][0]}"
 
 
-def test_own_table_without_rating_and_time(prepare, tmp_path):
+def test_own_table_without_rating_and_time(builder, tmp_path):
     text = "user_id,item_id,extra\n" + "".join(f"{u},{i},x\n" for u, i, _, _ in events())
     (tmp_path / "plain.csv").write_bytes(text.encode())
-    prepare("csv", f"--inter={tmp_path}/plain.csv")
-    assert list(prepare.table("plain").columns) == ["user_id", "item_id"]
-    prepare("csv", f"--inter={tmp_path}/plain.csv", "--name=x", "--min_rating=3", status=2)
-    assert "csv has no ratings here" in prepare.err
+    builder("csv", f"--inter={tmp_path}/plain.csv")
+    assert list(builder.table("plain").columns) == ["user_id", "item_id"]
+    builder("csv", f"--inter={tmp_path}/plain.csv", "--name=x", "--min_rating=3", status=2)
+    assert "csv has no ratings here" in builder.err
 
 
-def test_own_table_with_wrong_columns_or_rows(prepare, tmp_path):
+def test_own_table_with_wrong_columns_or_rows(builder, tmp_path):
     (tmp_path / "own.csv").write_text("user,item\n1,2\n")
-    message = prepare.fails("csv", f"--inter={tmp_path}/own.csv")
+    message = builder.fails("csv", f"--inter={tmp_path}/own.csv")
     assert "has no column 'user_id' (user), it has: user, item" in message
     assert "--user_column=" in message
     (tmp_path / "own.csv").write_text("user_id,item_id\n1\n2\n3,4\n")
-    message = prepare.fails("csv", f"--inter={tmp_path}/own.csv")
+    message = builder.fails("csv", f"--inter={tmp_path}/own.csv")
     assert "2 of 3 lines are not what is expected" in message and "1 cells, 2 columns" in message
     (tmp_path / "own.csv").write_text("")
-    assert "own.csv is empty" in prepare.fails("csv", f"--inter={tmp_path}/own.csv")
-    assert "does not exist" in prepare.fails("csv", f"--inter={tmp_path}/none.csv")
+    assert "own.csv is empty" in builder.fails("csv", f"--inter={tmp_path}/own.csv")
+    assert "does not exist" in builder.fails("csv", f"--inter={tmp_path}/none.csv")
 
 
-def test_bytes_that_are_no_utf8(prepare, tmp_path):
+def test_bytes_that_are_no_utf8(builder, tmp_path):
     (tmp_path / "own.csv").write_bytes(b"user_id,item_id\nu,i\ncaf\xe9,i\nu,j\n")
     (tmp_path / "items.csv").write_bytes(b"item_id,label\ni,caf\xe9 one\nj,caf\xc3\xa9 two\n")
-    prepare("csv", f"--inter={tmp_path}/own.csv", f"--item={tmp_path}/items.csv")
-    assert len(prepare.table("own")) == 2
-    assert prepare.manifest("own")["lines"]["own.csv"]["first_malformed"] == [3]
-    assert list(prepare.table("own", "item")["label"]) == ["caf? one", "café two"]
+    builder("csv", f"--inter={tmp_path}/own.csv", f"--item={tmp_path}/items.csv")
+    assert len(builder.table("own")) == 2
+    assert builder.manifest("own")["lines"]["own.csv"]["first_malformed"] == [3]
+    assert list(builder.table("own", "item")["label"]) == ["caf? one", "café two"]
 
 
 @pytest.mark.parametrize("token", ["", "a\tb", "a\0b"])
-def test_identifiers_that_cannot_stand_in_an_atomic_file(prepare, tmp_path, token):
+def test_identifiers_that_cannot_stand_in_an_atomic_file(builder, tmp_path, token):
     (tmp_path / "own.csv").write_text(f"user_id,item_id\nu,i\nu,j\n{token},i\n")
-    prepare("csv", f"--inter={tmp_path}/own.csv")
-    assert len(prepare.table("own")) == 2
-    assert prepare.manifest("own")["lines"]["own.csv"]["first_malformed"] == [4]
+    builder("csv", f"--inter={tmp_path}/own.csv")
+    assert len(builder.table("own")) == 2
+    assert builder.manifest("own")["lines"]["own.csv"]["first_malformed"] == [4]

@@ -26,12 +26,12 @@ def shop(server):
 
 
 @pytest.fixture
-def run(prepare, work, capsys):
+def command(builder, work, capsys):
     """Return a function that trains on what was prepared and returns the run's record."""
 
     def call(model, dataset, *words, status=0):
         capsys.readouterr()
-        line = [f"--model={model}", f"--dataset={dataset}", f"--data_path={prepare.data_path}"]
+        line = [f"--model={model}", f"--dataset={dataset}", f"--data_path={builder.data_path}"]
         found = run_recbole([*line, *QUIET, *words])
         call.out, call.err = capsys.readouterr()
         assert found == status, call.out + call.err
@@ -41,15 +41,15 @@ def run(prepare, work, capsys):
     return call
 
 
-def test_lightgcn_trains_on_what_was_prepared(prepare, shop, run):
-    prepare(*shop.arguments)
-    assert "train:   run_recbole --model=LightGCN --dataset=sports" in prepare.out
-    record = run("LightGCN", "sports")
+def test_lightgcn_trains_on_what_was_prepared(builder, shop, command):
+    builder(*shop.arguments)
+    assert "train:   run_recbole --model=LightGCN --dataset=sports" in builder.out
+    record = command("LightGCN", "sports")
     assert record["data"]["n_users"] == 40 and record["data"]["n_items"] == 30
     assert record["data"]["n_interactions"] == [400, 40, 40]
 
 
-def test_the_toolbox_s_split_is_trained_as_it_is(prepare, tmp_path, run):
+def test_the_toolbox_s_split_is_trained_as_it_is(builder, tmp_path, command):
     folder = tmp_path / "mmrec"
     folder.mkdir()
     rows = [
@@ -60,8 +60,8 @@ def test_the_toolbox_s_split_is_trained_as_it_is(prepare, tmp_path, run):
     ]
     text = "\n".join(["userID\titemID\trating\ttimestamp\tx_label", *rows])
     (folder / "clothing.inter").write_text(text + "\n")
-    prepare("mmrec", f"--path={folder}")
-    record = run("LightGCN", "clothing")
+    builder("mmrec", f"--path={folder}")
+    record = command("LightGCN", "clothing")
     assert record["protocol"] == "fixed"
 
 
@@ -76,21 +76,21 @@ HELLM = [
 ]
 
 
-def test_hellm_asks_for_the_command_and_then_trains(prepare, shop, run, tiny_llm):
-    run("HeLLM", "sports", status=2)
-    asked = re.search(r"`recbole_llm (prepare [^`]*)`", run.err)
-    assert asked, run.err
+def test_hellm_asks_for_the_command_and_then_trains(builder, shop, command, tiny_llm):
+    command("HeLLM", "sports", status=2)
+    asked = re.search(r"`recbole_llm (prepare [^`]*)`", command.err)
+    assert asked, command.err
     words = shlex.split(asked[1])[1:]
     assert words == shop.arguments[:2]
-    prepare(*words, f"--mirror={shop.server.url}", "--image_features")
-    record = run("HeLLM", "sports", f"--llm_path={tiny_llm}", "--modalities=[image]", *HELLM)
+    builder(*words, f"--mirror={shop.server.url}", "--image_features")
+    record = command("HeLLM", "sports", f"--llm_path={tiny_llm}", "--modalities=[image]", *HELLM)
     assert record["protocol"] == "loo" and record["metrics"]["test"]
 
 
 @pytest.mark.llm
-def test_prepared_text_is_encoded(prepare, shop, run):
-    prepare(*shop.arguments)
-    record = run("VBPR", "sports")
+def test_prepared_text_is_encoded(builder, shop, command):
+    builder(*shop.arguments)
+    record = command("VBPR", "sports")
     assert record["config"]["modalities"]["text"]["text"][0] == "title"
     assert record["data"]["modalities"]["text"]["missing_items"] == 0
 
@@ -111,11 +111,11 @@ def test_every_command_that_is_recommended_builds_that_dataset():
 # -- dataset.yaml
 
 
-def test_the_folder_s_settings_stand_in_place_of_the_shipped(prepare, shop, tmp_path):
-    before = Config("BPR", "sports", overrides={"data_path": str(prepare.data_path)})
+def test_the_folder_s_settings_stand_in_place_of_the_shipped(builder, shop, tmp_path):
+    before = Config("BPR", "sports", overrides={"data_path": str(builder.data_path)})
     assert before["modalities"]["text"] == "text_feat.npy"
-    prepare(*shop.arguments)
-    after = Config("BPR", "sports", overrides={"data_path": str(prepare.data_path)})
+    builder(*shop.arguments)
+    after = Config("BPR", "sports", overrides={"data_path": str(builder.data_path)})
     assert set(after["modalities"]) == {"text"}
     assert after["modalities"]["text"]["encoder"] == "all-minilm-l6-v2"
     assert "rating" in after["load_col"]["inter"]
@@ -123,28 +123,28 @@ def test_the_folder_s_settings_stand_in_place_of_the_shipped(prepare, shop, tmp_
     assert elsewhere["modalities"] == before["modalities"]
 
 
-def test_a_shipped_split_does_not_reach_a_folder_without_one(prepare, server):
+def test_a_shipped_split_does_not_reach_a_folder_without_one(builder, server):
     assert Config("BPR", "baby", overrides={"data_path": "nowhere"})["benchmark_filename"]
     shop = Shop(server, "Baby")
     shop.publish(events())
-    prepare(*shop.arguments)
-    config = Config("BPR", "baby", overrides={"data_path": str(prepare.data_path)})
+    builder(*shop.arguments)
+    config = Config("BPR", "baby", overrides={"data_path": str(builder.data_path)})
     assert config["benchmark_filename"] is None and config["protocol"] == "random811"
 
 
-def test_the_command_line_goes_over_the_folder_s_settings(prepare, shop):
-    prepare(*shop.arguments)
-    path = prepare.data_path / "sports" / "dataset.yaml"
+def test_the_command_line_goes_over_the_folder_s_settings(builder, shop):
+    builder(*shop.arguments)
+    path = builder.data_path / "sports" / "dataset.yaml"
     path.write_text(yaml.safe_dump({"load_col": {"inter": ["user_id", "item_id"]}, "topk": [7]}))
-    overrides = {"data_path": str(prepare.data_path), "valid_metric": "Recall@7"}
+    overrides = {"data_path": str(builder.data_path), "valid_metric": "Recall@7"}
     assert Config("BPR", "sports", overrides=overrides)["topk"] == [7]
     line = {"topk": [7, 9]}
     assert Config("BPR", "sports", overrides=overrides, command_line=line)["topk"] == [7, 9]
 
 
-def test_a_key_that_nothing_reads_is_named(prepare, shop):
-    prepare(*shop.arguments)
-    path = prepare.data_path / "sports" / "dataset.yaml"
+def test_a_key_that_nothing_reads_is_named(builder, shop):
+    builder(*shop.arguments)
+    path = builder.data_path / "sports" / "dataset.yaml"
     path.write_text("modalitys: {}\n")
     with pytest.raises(ValueError, match=r"dataset\.yaml: unknown key 'modalitys'.*'modalities'"):
-        Config("BPR", "sports", overrides={"data_path": str(prepare.data_path)})
+        Config("BPR", "sports", overrides={"data_path": str(builder.data_path)})

@@ -73,7 +73,7 @@ def arguments(toy: Path, tokenizer_folder: Path, work: Path) -> list[str]:
 
 
 @pytest.fixture
-def reason(
+def reasoner(
     arguments: list[str], server: Server, tokenizer_folder: Path, tmp_path: Path
 ) -> Callable[..., int]:
     """Return a function that runs ``recbole_llm reason`` against the server."""
@@ -98,7 +98,7 @@ def reason(
 
 
 @pytest.fixture
-def audit(arguments: list[str], tmp_path: Path) -> Callable[..., int]:
+def auditor(arguments: list[str], tmp_path: Path) -> Callable[..., int]:
     """Return a function that audits what ``reason`` wrote."""
 
     def call(*options: str, profiles: Path = tmp_path / "out") -> int:

@@ -57,18 +57,18 @@ def test_kind7_unknown_counts_and_no_content_are_fine(server: Server) -> None:
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_kind7_reason_ends_in_one_line(
-    reason: Callable[..., int], server: Server, capsys: pytest.CaptureFixture[str], name: str
+    reasoner: Callable[..., int], server: Server, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     server.usual = lambda prompt: NONSENSE[name]
-    assert reason(request_retries=0, concurrency=1) == 2
+    assert reasoner(request_retries=0, concurrency=1) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: 5 requests in a row got no answer")
     assert "malformed response" in error
 
 
-def test_kind7_a_surrogate_in_an_error_is_written(server: Server, reason, tmp_path: Path) -> None:
+def test_kind7_a_surrogate_in_an_error_is_written(server: Server, reasoner, tmp_path: Path) -> None:
     server.plan = [raw(b'{"error": {"message": "half \\ud800 letter"}}', 400)]
-    assert reason(concurrency=1) == 0
+    assert reasoner(concurrency=1) == 0
     assert "HTTP 400" in (tmp_path / "out" / "profiles.jsonl").read_text(encoding="utf-8")
 
 
@@ -78,14 +78,14 @@ def test_kind7_a_surrogate_in_an_error_is_written(server: Server, reason, tmp_pa
 @pytest.mark.parametrize("stage", ["profiles", "all"])
 @pytest.mark.parametrize("reply", [say(""), status(400), say("I'm sorry, I cannot do that.")])
 def test_kind9_reason_without_a_single_profile_exits_1_and_says_so(
-    reason, server: Server, capsys: pytest.CaptureFixture[str], stage: str, reply
+    reasoner, server: Server, capsys: pytest.CaptureFixture[str], stage: str, reply
 ) -> None:
     server.usual = lambda prompt: reply
-    assert reason(stage=stage, answer_retries=0, concurrency=8, image_folder="none") == 1
+    assert reasoner(stage=stage, answer_retries=0, concurrency=8, image_folder="none") == 1
     out, err = capsys.readouterr()
     assert "no answer was accepted: 0 of 6 profiles" in err and "0 of 6" in out
     server.usual = lambda prompt: say("Likes green things.")
-    assert reason(answer_retries=1, concurrency=8, image_folder="none") == 0
+    assert reasoner(answer_retries=1, concurrency=8, image_folder="none") == 0
 
 
 # -- the key and the address -------------------------------------------------------------------
@@ -99,38 +99,38 @@ def files_with(text: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "THEIR_KEY"])
 @pytest.mark.parametrize("code", [400, 401, 404, 500])
 def test_kind10_a_key_that_the_server_repeats(
-    reason, server: Server, work: Path, capsys, monkeypatch, code: int, variable: str
+    reasoner, server: Server, work: Path, capsys, monkeypatch, code: int, variable: str
 ) -> None:
     monkeypatch.setenv(variable, CANARY)
     monkeypatch.setenv("RECBOLE_LLM_TRACEBACK", "1")
     server.plan = [echo_key(code)] * 20
     options = {"api_key_env": "THEIR_KEY"} if variable == "THEIR_KEY" else {}
-    reason(base_url=f"{server.url}?token={CANARY}x", request_retries=0, **options)
+    reasoner(base_url=f"{server.url}?token={CANARY}x", request_retries=0, **options)
     out, err = capsys.readouterr()
     assert CANARY not in out + err and not files_with(CANARY, work)
 
 
 def test_kind10_a_key_in_an_accepted_answer(
-    reason, server: Server, work: Path, monkeypatch
+    reasoner, server: Server, work: Path, monkeypatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     server.usual = lambda prompt: say(f"Likes {CANARY} things.")
-    assert reason() == 0 and not files_with(CANARY, work)
+    assert reasoner() == 0 and not files_with(CANARY, work)
 
 
-def test_a_stand_in_for_a_key_changes_no_answer(reason, server: Server, work: Path, monkeypatch):
+def test_a_stand_in_for_a_key_changes_no_answer(reasoner, server: Server, work: Path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "green")
     server.usual = lambda prompt: say("Likes green things.")
-    assert reason() == 0 and "***" not in (work / "out" / "profiles.jsonl").read_text()
+    assert reasoner() == 0 and "***" not in (work / "out" / "profiles.jsonl").read_text()
 
 
 def test_kind10_password_in_the_address(
-    reason, server: Server, work: Path, capsys: pytest.CaptureFixture[str]
+    reasoner, server: Server, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = server.url.replace("http://", f"http://ann:{CANARY}@")
-    assert reason(base_url=address) == 0
+    assert reasoner(base_url=address) == 0
     server.close()
-    assert reason(base_url=address, request_retries=0, max_history=2) == 2
+    assert reasoner(base_url=address, request_retries=0, max_history=2) == 2
     out, err = capsys.readouterr()
     assert "ann:***@127.0.0.1" in err
     assert CANARY not in out + err and not files_with(CANARY, work)
@@ -172,8 +172,8 @@ def test_kind10_what_cannot_be_a_key_is_refused_without_being_shown(
     ],
 )
 def test_kind7_what_is_no_address_is_refused(
-    reason, capsys: pytest.CaptureFixture[str], address: str
+    reasoner, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
-    assert reason(base_url=address) == 2
+    assert reasoner(base_url=address) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "--base_url must be an address" in err and CANARY not in err

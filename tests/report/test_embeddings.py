@@ -27,8 +27,8 @@ def test_angle_density_is_a_density_on_the_circle() -> None:
     assert density[1000] > 2 * density[0]
 
 
-def test_a_run_comes_back_with_its_scores(train: Train, work: Path, small_ml100k: Path) -> None:
-    record = train("LightGCN", epochs=2, save_topk=20)
+def test_a_run_comes_back_with_its_scores(runner: Train, work: Path, small_ml100k: Path) -> None:
+    record = runner("LightGCN", epochs=2, save_topk=20)
     loaded = load_run(work / record.folder)
     line = json.loads((work / record.folder / "topk-test.jsonl").read_text().splitlines()[0])
     dataset = loaded.split.dataset
@@ -39,15 +39,15 @@ def test_a_run_comes_back_with_its_scores(train: Train, work: Path, small_ml100k
     torch.testing.assert_close(scores[items], torch.tensor(line["scores"]), rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_without_negative_samples_comes_back(train: Train, work: Path) -> None:
+def test_a_run_without_negative_samples_comes_back(runner: Train, work: Path) -> None:
     modalities = {"genre": {"multi_hot": "class"}}
     load_col = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "class"]}
-    record = train("BM3", epochs=1, modalities=modalities, load_col=load_col)
+    record = runner("BM3", epochs=1, modalities=modalities, load_col=load_col)
     assert load_run(work / record.folder).config["train_neg_sample_args"]["distribution"] == "none"
 
 
-def test_figure_is_written_and_repeatable(train: Train, work: Path) -> None:
-    runs = [train(model, epochs=1).folder for model in ("LightGCN", "LightGCN")]
+def test_figure_is_written_and_repeatable(runner: Train, work: Path) -> None:
+    runs = [runner(model, epochs=1).folder for model in ("LightGCN", "LightGCN")]
     files = plot_embeddings(runs, work / "figure", n_users=40)
     assert [path.suffix for path in files] == [".pdf", ".png", ".csv"]
     assert all(path.stat().st_size > 500 for path in files)
@@ -56,10 +56,12 @@ def test_figure_is_written_and_repeatable(train: Train, work: Path) -> None:
     assert first.shape == (40, 2) and np.linalg.norm(first, axis=1).max() == pytest.approx(1)
 
 
-def test_a_staged_run_comes_back_and_shows_each_hop(train: Train, work: Path, tiny_t5: str) -> None:
+def test_a_staged_run_comes_back_and_shows_each_hop(
+    runner: Train, work: Path, tiny_t5: str
+) -> None:
     tiny = {"llm_path": tiny_t5, "lora_targets": ["q", "v"], "lora_r": 2, "prompts": "galrec_short"}
     few = {"prefixes_per_user": 1, "MAX_ITEM_LIST_LENGTH": 3, "external_stage.epochs": 1}
-    record = train("GALRec", **tiny, **few, save_topk=5)
+    record = runner("GALRec", **tiny, **few, save_topk=5)
     loaded = load_run(record.folder)
     line = json.loads((work / record.folder / "topk-test.jsonl").read_text().splitlines()[0])
     user = loaded.split.dataset.token2id("user_id", line["user"])
@@ -78,11 +80,11 @@ def test_a_staged_run_comes_back_and_shows_each_hop(train: Train, work: Path, ti
         load_run(record.folder)
 
 
-def test_what_cannot_be_drawn(train: Train, work: Path) -> None:
-    record = train("EASE")
+def test_what_cannot_be_drawn(runner: Train, work: Path) -> None:
+    record = runner("EASE")
     with pytest.raises(ValueError, match="EASE does not rank by user embeddings"):
         plot_embeddings([record.folder], work)
-    record = train("LightGCN")
+    record = runner("LightGCN")
     with pytest.raises(ValueError, match="t-SNE needs at least 5 users, got 3"):
         plot_embeddings([record.folder], work, n_users=3)
     (work / record.files["checkpoint"]).unlink()
@@ -99,8 +101,8 @@ def test_what_cannot_be_drawn(train: Train, work: Path) -> None:
         load_run(record.folder)
 
 
-def test_command_line(train: Train, cli: Callable, work: Path) -> None:
-    record = train("LightGCN")
+def test_command_line(runner: Train, cli: Callable, work: Path) -> None:
+    record = runner("LightGCN")
     done = cli("plot-embeddings", record.folder, "--n_users=20", program="recbole_llm")
     assert done.returncode == 0, done.stderr
     assert (work / "reports/embeddings/user-embeddings.png").is_file()

@@ -54,7 +54,7 @@ def test_figures_without_runs(spec: Any) -> None:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+def drawing(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures of a report, in place of their files."""
     figures: list[Figure] = []
 
@@ -72,15 +72,15 @@ def line_spec(spec: Any, values: list[Any], **over: Any) -> Path:
     return spec(figures=[figure], **over)
 
 
-def test_a_logarithmic_axis_has_the_values_at_their_place(spec: Any, drawn: list[Figure]) -> None:
+def test_a_logarithmic_axis_has_the_values_at_their_place(spec: Any, drawing: list[Figure]) -> None:
     values = [0.001, 0.1, 1.0]
     for value in values:
         add("BPR", 1, [0.2, 0.2], point={"reg_weight": value})
     write_report(line_spec(spec, values, log=True, title="A title"))
     write_report(line_spec(spec, values))
-    logarithmic, plain = drawn
+    logarithmic, plain = drawing
     assert logarithmic.get_suptitle() == "A title" and plain.get_suptitle() == ""
-    axes = [figure.axes[-1] for figure in drawn]
+    axes = [figure.axes[-1] for figure in drawing]
     assert [axis.get_xscale() for axis in axes] == ["log", "linear"]
     assert [axis.lines[0].get_xdata().tolist() for axis in axes] == [values, [0, 1, 2]]
     for axis in axes:

@@ -254,8 +254,8 @@ def test_the_profile_with_runs_is_taken(spec: Any) -> None:
     assert "Profile: small" in text and "There are also runs of profile tiny (--profile)" in text
 
 
-def test_the_lists_of_a_real_run_give_its_metrics(train: Any) -> None:
-    record = train("BPR", save_topk=20)
+def test_the_lists_of_a_real_run_give_its_metrics(runner: Any) -> None:
+    record = runner("BPR", save_topk=20)
     for metric, value in record.metrics["test"].items():
         users = user_metric(Path(record.files["topk_test"]), metric)
         assert users is not None

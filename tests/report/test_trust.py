@@ -229,10 +229,10 @@ def test_json_of_a_record_may_be_edited_by_hand(spec: Any) -> None:
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
 def test_a_real_run_takes_the_cell_of_its_settings_and_agrees_with_its_lists(
-    model: str, spec: Any, train: Any
+    model: str, spec: Any, runner: Any
 ) -> None:
     over = {"datasets": ["ml-100k"], "rows": [{"model": model}], "seeds": [2020], "compare": None}
-    record = train(model, protocol="loo", save_topk=20)
+    record = runner(model, protocol="loo", save_topk=20)
     path = spec(**over, settings={"epochs": 1})
     write_report(path)
     assert shown(model) and not [note for note in notes() if "git_commit" not in note]

@@ -24,9 +24,9 @@ METRICS += ["AveragePopularity", "TailPercentage"]
 
 
 @pytest.fixture
-def folder(train: Train) -> Path:
+def folder(runner: Train) -> Path:
     """The folder of a finished run with its lists."""
-    return Path(train("ItemKNN", save_topk=20).folder)
+    return Path(runner("ItemKNN", save_topk=20).folder)
 
 
 def edit(folder: Path, change: Callable[[Content], object]) -> None:
@@ -239,9 +239,9 @@ def test_hits_that_a_report_would_read_are_compared(folder: Path, field: str) ->
     assert not report.agrees and "hits of 1 are not those of the data" in report.text
 
 
-def test_a_label_that_is_signed_again_meets_the_lists(train: Train) -> None:
+def test_a_label_that_is_signed_again_meets_the_lists(runner: Train) -> None:
     """Nothing was hidden in the run; its record claims that known items were."""
-    folder = Path(train("ItemKNN", save_topk=20, mask_history=False).folder)
+    folder = Path(runner("ItemKNN", save_topk=20, mask_history=False).folder)
 
     def change(content: Content) -> None:
         content["config"]["mask_history"] = True
@@ -252,8 +252,8 @@ def test_a_label_that_is_signed_again_meets_the_lists(train: Train) -> None:
         verify_run(folder)
 
 
-def test_metrics_beyond_accuracy_are_recomputed(train: Train) -> None:
-    folder = Path(train("ItemKNN", save_topk=20, metrics=METRICS, topk=[5, 20]).folder)
+def test_metrics_beyond_accuracy_are_recomputed(runner: Train) -> None:
+    folder = Path(runner("ItemKNN", save_topk=20, metrics=METRICS, topk=[5, 20]).folder)
     report = verify_run(folder)
     assert report.agrees, report.text
     assert report.text.count("agrees") == 2 * 2 * len(METRICS)
@@ -280,9 +280,9 @@ def test_a_trial_has_no_test_part(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["ItemKNN", "LightGCN", "GRU4Rec"])
-def test_the_weights_rank_again(train: Train, model: str) -> None:
+def test_the_weights_rank_again(runner: Train, model: str) -> None:
     small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8} if model == "GRU4Rec" else {}
-    folder = Path(train(model, save_topk=30, **small).folder)
+    folder = Path(runner(model, save_topk=30, **small).folder)
     assert main(["verify", str(folder), "--from_checkpoint"]) == 0
     text = verify_run(folder, from_checkpoint=True).text
     assert "test lists from the checkpoint: the weights give all" in text
@@ -320,8 +320,8 @@ def test_perfect_lists_are_told_from_those_of_the_weights(
     assert "7 of 120 lists are not those of the weights" in capsys.readouterr().out
 
 
-def test_weights_of_another_run_are_noticed(folder: Path, train: Train) -> None:
-    other = RunRecord.load(train("ItemKNN", k=3, save_topk=20).folder)
+def test_weights_of_another_run_are_noticed(folder: Path, runner: Train) -> None:
+    other = RunRecord.load(runner("ItemKNN", k=3, save_topk=20).folder)
     shutil.copy(other.files["checkpoint"], RunRecord.load(folder).files["checkpoint"])
     assert not verify_run(folder, from_checkpoint=True).agrees
 

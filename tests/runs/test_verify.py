@@ -20,8 +20,8 @@ ALL = ["Recall", "NDCG", "Hit", "MRR", "Precision"]
 
 @pytest.mark.parametrize("protocol", ["random811", "loo"])
 @pytest.mark.parametrize("model", ["ItemKNN", "LightGCN"])
-def test_a_run_agrees_with_its_lists(model: str, protocol: str, train: Train) -> None:
-    record = train(model, protocol=protocol, metrics=ALL, save_topk=20)
+def test_a_run_agrees_with_its_lists(model: str, protocol: str, runner: Train) -> None:
+    record = runner(model, protocol=protocol, metrics=ALL, save_topk=20)
     report = verify_run(record.folder)
     assert report.agrees, report.text
     assert report.text.count("agrees") == 2 * 2 * len(ALL)  # parts, cut-offs, metrics
@@ -29,16 +29,16 @@ def test_a_run_agrees_with_its_lists(model: str, protocol: str, train: Train) ->
     assert verify_run(Path(record.folder) / "record.json").agrees
 
 
-def test_a_run_with_longer_lists_another_seed_and_filter_agrees(train: Train) -> None:
+def test_a_run_with_longer_lists_another_seed_and_filter_agrees(runner: Train) -> None:
     settings = {"seed": 5, "user_inter_num_interval": "[50,inf)", "mask_history": False}
-    record = train("ItemKNN", save_topk=50, topk=[5], valid_metric="NDCG@5", **settings)
+    record = runner("ItemKNN", save_topk=50, topk=[5], valid_metric="NDCG@5", **settings)
     report = verify_run(record.folder)
     assert report.agrees, report.text
 
 
-def test_a_sequential_model_of_recbole_agrees(train: Train) -> None:
+def test_a_sequential_model_of_recbole_agrees(runner: Train) -> None:
     settings = {"train_batch_size": 4096, "MAX_ITEM_LIST_LENGTH": 10}
-    record = train("GRU4Rec", save_topk=20, **settings)
+    record = runner("GRU4Rec", save_topk=20, **settings)
     report = verify_run(record.folder)
     assert report.agrees, report.text
 
@@ -49,8 +49,8 @@ def tamper(path: Path, change: Callable[[list[dict[str, Any]]], object]) -> None
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_a_changed_list_differs(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    record = train("ItemKNN", save_topk=20)
+def test_a_changed_list_differs(runner: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    record = runner("ItemKNN", save_topk=20)
     path = Path(record.folder) / "topk-test.jsonl"
     kept = path.read_text()
     tamper(path, lambda rows: [row["items"].reverse() for row in rows[:10]])
@@ -63,8 +63,8 @@ def test_a_changed_list_differs(train: Train, capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.endswith("\nverified\n")
 
 
-def test_one_changed_line_differs(train: Train, small_ml100k: Path) -> None:
-    record = train("ItemKNN", protocol="loo", save_topk=20)
+def test_one_changed_line_differs(runner: Train, small_ml100k: Path) -> None:
+    record = runner("ItemKNN", protocol="loo", save_topk=20)
     lines = (small_ml100k / "ml-100k" / "ml-100k.inter").read_text().splitlines()[1:]
     mine = [line.split("\t") for line in lines if line.startswith("7\t")]
     times = sorted(float(row[3]) for row in mine)
@@ -80,8 +80,8 @@ def test_one_changed_line_differs(train: Train, small_ml100k: Path) -> None:
     assert not verify_run(record.folder).agrees
 
 
-def test_a_missing_or_repeated_line_is_an_error(train: Train) -> None:
-    record = train("ItemKNN", save_topk=20)
+def test_a_missing_or_repeated_line_is_an_error(runner: Train) -> None:
+    record = runner("ItemKNN", save_topk=20)
     path = Path(record.folder) / "topk-test.jsonl"
     kept = path.read_text()
     tamper(path, lambda rows: rows.pop())
@@ -93,8 +93,8 @@ def test_a_missing_or_repeated_line_is_an_error(train: Train) -> None:
         verify_run(record.folder)
 
 
-def test_a_changed_metric_differs(train: Train) -> None:
-    record = train("ItemKNN", save_topk=20)
+def test_a_changed_metric_differs(runner: Train) -> None:
+    record = runner("ItemKNN", save_topk=20)
     record.metrics["test"]["ndcg@10"] += 0.001
     record.save()
     report = verify_run(record.folder)
@@ -103,8 +103,8 @@ def test_a_changed_metric_differs(train: Train) -> None:
     assert line.startswith("test ndcg@10: recorded ")
 
 
-def test_items_that_repeat_are_not_counted_twice(train: Train) -> None:
-    record = train("ItemKNN", save_topk=20)
+def test_items_that_repeat_are_not_counted_twice(runner: Train) -> None:
+    record = runner("ItemKNN", save_topk=20)
 
     def repeat(rows: list[dict[str, Any]]) -> None:
         rows[0]["items"][1] = rows[0]["items"][0]
@@ -114,8 +114,8 @@ def test_items_that_repeat_are_not_counted_twice(train: Train) -> None:
         verify_run(record.folder)
 
 
-def test_changed_data_is_said(train: Train, own_ml100k: Path) -> None:
-    record = train("ItemKNN", save_topk=20, data_path=str(own_ml100k))
+def test_changed_data_is_said(runner: Train, own_ml100k: Path) -> None:
+    record = runner("ItemKNN", save_topk=20, data_path=str(own_ml100k))
     assert verify_run(record.folder).agrees
     path = own_ml100k / "ml-100k" / "ml-100k.user"
     path.write_text(path.read_text() + "\n")
@@ -127,8 +127,8 @@ def test_changed_data_is_said(train: Train, own_ml100k: Path) -> None:
     assert "data split: unchanged" in report.text
 
 
-def test_changed_interactions_are_said(train: Train, own_ml100k: Path) -> None:
-    record = train("ItemKNN", save_topk=20, data_path=str(own_ml100k))
+def test_changed_interactions_are_said(runner: Train, own_ml100k: Path) -> None:
+    record = runner("ItemKNN", save_topk=20, data_path=str(own_ml100k))
     path = own_ml100k / "ml-100k" / "ml-100k.inter"
     header, *lines = path.read_text().splitlines()
     path.write_text("\n".join([header, *lines[1:], lines[0]]) + "\n")
@@ -136,20 +136,20 @@ def test_changed_interactions_are_said(train: Train, own_ml100k: Path) -> None:
     assert not report.agrees and "data split: NOT those of the run" in report.text
 
 
-def test_moved_data_and_moved_run(train: Train, own_ml100k: Path, work: Path) -> None:
-    record = train("ItemKNN", save_topk=20, data_path=str(own_ml100k))
+def test_moved_data_and_moved_run(runner: Train, own_ml100k: Path, work: Path) -> None:
+    record = runner("ItemKNN", save_topk=20, data_path=str(own_ml100k))
     shutil.move(own_ml100k, work / "moved")
     shutil.move(record.folder, work / "my run")
     assert main(["verify", "my run", "--data_path=moved"]) == 0
 
 
 def test_gone_data_and_gone_lists_are_named(
-    train: Train, own_ml100k: Path, capsys: pytest.CaptureFixture[str]
+    runner: Train, own_ml100k: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (own_ml100k / "ml-100k").rename(own_ml100k / "other")
     (own_ml100k / "other" / "ml-100k.inter").rename(own_ml100k / "other" / "other.inter")
     settings = {"data_path": str(own_ml100k), "load_col": {"inter": ["user_id", "item_id"]}}
-    record = train("ItemKNN", "other", save_topk=20, **settings)
+    record = runner("ItemKNN", "other", save_topk=20, **settings)
     (Path(record.folder) / "topk-valid.jsonl").unlink()
     assert main(["verify", record.folder]) == 2
     assert "topk-valid.jsonl is missing" in capsys.readouterr().err
@@ -158,14 +158,14 @@ def test_gone_data_and_gone_lists_are_named(
     assert "dataset 'other': no folder" in capsys.readouterr().err
 
 
-def test_a_run_without_lists(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    record = train("Pop")
+def test_a_run_without_lists(runner: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    record = runner("Pop")
     assert main(["verify", record.folder]) == 2
     assert "kept no lists to verify. Run it again with --save_topk=" in capsys.readouterr().err
 
 
-def test_a_malformed_line_is_named(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    record = train("ItemKNN", save_topk=20)
+def test_a_malformed_line_is_named(runner: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    record = runner("ItemKNN", save_topk=20)
     path = Path(record.folder) / "topk-test.jsonl"
     lines = path.read_text().splitlines()
     for bad in ('{"user": "1", "items": ["2"', '{"items": []}', "7"):

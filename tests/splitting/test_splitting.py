@@ -221,10 +221,10 @@ def test_frozen_parts_are_the_unfrozen_ones(frozen_path, model, protocol):
 
 @pytest.mark.parametrize("model", ["LightGCN", "SASRecCausal"])
 @pytest.mark.parametrize("protocol", ["loo", "random811"])
-def test_numbers_equal_those_of_the_unfrozen_split(frozen_path, train, model, protocol):
+def test_numbers_equal_those_of_the_unfrozen_split(frozen_path, runner, model, protocol):
     settings = {"data_path": str(frozen_path), "epochs": 2, "metrics": ["Recall", "NDCG"]}
-    plain = train(model, protocol=protocol, **settings)
-    frozen = train(model, split=_name(protocol), **settings)
+    plain = runner(model, protocol=protocol, **settings)
+    frozen = runner(model, split=_name(protocol), **settings)
     assert frozen.metrics == plain.metrics
     assert frozen.metrics_cold == plain.metrics_cold
     assert [it["loss"] for it in frozen.epochs] == [it["loss"] for it in plain.epochs]
@@ -258,10 +258,10 @@ def test_filters_are_those_the_split_was_frozen_with(frozen_path, tmp_path, caps
 @pytest.mark.parametrize("model", ["LightGCN", "VBPR", "FREEDOM", "BPR", "SASRecCausal", "Pop"])
 @pytest.mark.parametrize("protocol", ["cold_items", "cold_users", "global_time"])
 def test_models_live_with_users_and_items_that_training_has_not_seen(
-    frozen_path, train, model, protocol
+    frozen_path, runner, model, protocol
 ):
     content = {"modalities": ["genre"]} if model in ("VBPR", "FREEDOM") else {}
-    record = train(model, data_path=str(frozen_path), split=_name(protocol), **content)
+    record = runner(model, data_path=str(frozen_path), split=_name(protocol), **content)
     assert record.metrics["test"].keys() == record.metrics["valid"].keys()
     cold = record.metrics_cold["test"]
     if protocol == "cold_users":
@@ -368,10 +368,10 @@ def test_a_name_that_leads_out_of_the_folder_of_splits(own_ml100k, capsys, name)
 @pytest.mark.parametrize(
     "model, protocol", [("LightGCN", "cold_items"), ("GRU4Rec", "temporal811")]
 )
-def test_a_run_on_a_frozen_split_is_verified_and_brought_back(frozen_path, train, model, protocol):
+def test_a_run_on_a_frozen_split_is_verified_and_brought_back(frozen_path, runner, model, protocol):
     small = {"MAX_ITEM_LIST_LENGTH": 5, "hidden_size": 8} if model == "GRU4Rec" else {}
     name = _name(protocol)
-    record = train(model, data_path=str(frozen_path), split=name, save_topk=20, **small)
+    record = runner(model, data_path=str(frozen_path), split=name, save_topk=20, **small)
     report = verify_run(record.folder)
     assert report.agrees, report.text
     loaded = load_run(record.folder)

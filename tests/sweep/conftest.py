@@ -11,7 +11,7 @@ from recbole_llm.record import RunRecord
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
     """Replace runs by a function of their settings; returns the settings of those that ran."""
 
     def install(value: Callable[[dict[str, Any]], float]) -> list[dict[str, Any]]:

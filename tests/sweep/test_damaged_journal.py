@@ -160,8 +160,8 @@ def test_a_full_disk_is_an_error_that_names_the_journal(journal: Path) -> None:
     assert claim(queue) is not None
 
 
-def test_the_command_goes_on_after_a_cut(work: Path, fake: Any) -> None:
-    ran = fake(lambda settings: settings["learning_rate"])
+def test_the_command_goes_on_after_a_cut(work: Path, fakes: Any) -> None:
+    ran = fakes(lambda settings: settings["learning_rate"])
     line = ["sweep", str(write_spec(work)), "--storage=s.journal"]
     assert main(line) == 0 and len(ran) == 5
     path = work / "s.journal"

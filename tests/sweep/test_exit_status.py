@@ -11,9 +11,9 @@ from recbole_llm.cli.main import main
 
 
 def test_a_row_without_a_finished_trial(
-    work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake(lambda settings: math.nan if settings["train_batch_size"] == 1 else 0.5)
+    fakes(lambda settings: math.nan if settings["train_batch_size"] == 1 else 0.5)
     rows = [
         {"model": "BPR", "settings": {"train_batch_size": 1}},
         {"model": "BPR", "label": "second", "settings": {"train_batch_size": 2}},
@@ -27,24 +27,26 @@ def test_a_row_without_a_finished_trial(
     assert main(["sweep", str(path)]) == 1, "nothing is left to run, and nothing has changed"
 
 
-def test_a_final_run_that_failed(work: Path, fake: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    fake(lambda settings: math.nan if settings["seed"] == 2 else 0.5)
+def test_a_final_run_that_failed(
+    work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fakes(lambda settings: math.nan if settings["seed"] == 2 else 0.5)
     assert main(["sweep", str(write_grid(work, 0.1, seeds=[1, 2]))]) == 1
     assert "final runs: 1 of 2" in capsys.readouterr().out
     assert main(["sweep", str(write_grid(work, 0.1, seeds=[1]))]) == 0
 
 
-def test_a_time_budget_without_a_result(work: Path, fake: Any) -> None:
-    ran = fake(lambda settings: math.nan)
+def test_a_time_budget_without_a_result(work: Path, fakes: Any) -> None:
+    ran = fakes(lambda settings: math.nan)
     search = {"sampler": "grid", "timeout_s": 1e-9}
     assert main(["sweep", str(write_spec(work, search=search))]) == 1 and len(ran) == 1
 
 
 @pytest.mark.parametrize("metric", ["ndcg", "recall", "NDCG"])
 def test_a_metric_without_a_cut_off_is_refused_before_any_trial(
-    metric: str, work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    metric: str, work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = fake(lambda settings: 0.5)
+    ran = fakes(lambda settings: 0.5)
     assert main(["sweep", str(write_spec(work, metric=metric))]) == 2 and not ran
     assert "has no cut-off; choose one of" in capsys.readouterr().err
     tables = [{"metrics": [metric]}]

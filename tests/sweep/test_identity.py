@@ -66,9 +66,9 @@ def test_differences_name_the_first_of_each_part() -> None:
 
 
 def test_a_config_file_edited_between_two_calls_is_refused(
-    work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = fake(lambda settings: 0.5)
+    ran = fakes(lambda settings: 0.5)
     shared = work / "a.yaml"
     shared.write_text("reg_weight: 0.01\nembedding_size: 8\n")
     path = write_spec(work, settings={"config_files": [str(shared)]}, models=["LightGCN"])
@@ -83,9 +83,9 @@ def test_a_config_file_edited_between_two_calls_is_refused(
 
 
 def test_data_changed_between_two_calls_is_refused(
-    work: Path, own_ml100k: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    work: Path, own_ml100k: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = fake(lambda settings: 0.5)
+    ran = fakes(lambda settings: 0.5)
     line = ["sweep", str(write_spec(work)), f"--data_path={own_ml100k}"]
     assert main(line) == 0
     moved = own_ml100k.rename(work / "moved")
@@ -101,9 +101,9 @@ def test_data_changed_between_two_calls_is_refused(
 
 
 def test_a_dataset_without_interactions_is_refused_before_any_trial(
-    work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = fake(lambda settings: 0.5)
+    ran = fakes(lambda settings: 0.5)
     assert main(["sweep", str(write_spec(work, datasets=["shop"]))]) == 2 and not ran
     assert "dataset 'shop': no folder" in capsys.readouterr().err
 
@@ -126,9 +126,9 @@ def test_features_and_profiles_are_data(work: Path, own_ml100k: Path) -> None:
 
 
 def test_a_study_of_an_earlier_release_is_refused(
-    work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake(lambda settings: 0.5)
+    fakes(lambda settings: 0.5)
     (work / "runs/sweeps/t").mkdir(parents=True)
     study = optuna.create_study(study_name="t/ml-100k/BPR", storage=DB, direction="maximize")
     study.set_user_attr("digest", "0123456789abcdef")
@@ -136,8 +136,8 @@ def test_a_study_of_an_earlier_release_is_refused(
     assert "was started by an earlier release" in capsys.readouterr().err
 
 
-def test_a_point_or_seed_that_replaces_another_is_run(work: Path, fake: Any) -> None:
-    ran = fake(lambda settings: settings["learning_rate"])
+def test_a_point_or_seed_that_replaces_another_is_run(work: Path, fakes: Any) -> None:
+    ran = fakes(lambda settings: settings["learning_rate"])
 
     def jobs() -> list[tuple[float, int]]:
         found = [(run["learning_rate"], run["seed"]) for run in ran]

@@ -135,10 +135,10 @@ def test_a_budget_is_enqueued_once_by_workers_that_start_together(
 
 
 def test_a_server_that_refuses_is_an_error_of_one_line(
-    server: tuple[str, Control], work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    server: tuple[str, Control], work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url, control = server
-    ran = fake(lambda settings: 0.5)
+    ran = fakes(lambda settings: 0.5)
     address = url.partition("@")[2]
     spec = str(write_spec(work))
     begin = time.monotonic()

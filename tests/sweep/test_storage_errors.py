@@ -41,9 +41,9 @@ def free_port() -> int:
     ],
 )
 def test_a_wrong_address_or_a_server_that_is_down(
-    storage: str, message: str, work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    storage: str, message: str, work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran = fake(lambda settings: 0.5)
+    ran = fakes(lambda settings: 0.5)
     begin = time.monotonic()
     storage = storage.replace("{port}", str(free_port()))
     assert main(["sweep", str(write_spec(work)), f"--storage={storage}"]) == 2 and not ran
@@ -75,10 +75,10 @@ def flipped(content: bytes) -> bytes:
 def test_a_damaged_sqlite_file(
     damage: Callable[[bytes], bytes],
     work: Path,
-    fake: Any,
+    fakes: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fake(lambda settings: 0.5)
+    fakes(lambda settings: 0.5)
     line = ["sweep", str(write_spec(work)), "--storage=sqlite:///s.db"]
     assert main(line) == 0
     capsys.readouterr()
@@ -91,7 +91,7 @@ def test_a_damaged_sqlite_file(
 
 
 def test_a_full_disk_of_sqlite_is_not_waited_for(
-    work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     limited: list[Any] = []
 
@@ -105,7 +105,7 @@ def test_a_full_disk_of_sqlite_is_not_waited_for(
             limited.append(limit)
         return 0.5
 
-    fake(value)
+    fakes(value)
     path = write_spec(work, seeds=list(range(1, 400)))  # their final runs need many pages
     begin = time.monotonic()
     try:
@@ -119,7 +119,7 @@ def test_a_full_disk_of_sqlite_is_not_waited_for(
 
 
 def test_a_full_disk_under_a_run_ends_the_worker_and_not_its_trials(
-    work: Path, fake: Any, capsys: pytest.CaptureFixture[str]
+    work: Path, fakes: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     full = [True]
 
@@ -128,7 +128,7 @@ def test_a_full_disk_under_a_run_ends_the_worker_and_not_its_trials(
             raise OSError(28, "No space left on device", "saved/last.pth")
         return 0.5
 
-    ran = fake(value)
+    ran = fakes(value)
     line = ["sweep", str(write_spec(work))]
     assert main(line) == 2 and len(ran) == 1
     assert "No space left on device: 'saved/last.pth'" in capsys.readouterr().err
@@ -137,12 +137,12 @@ def test_a_full_disk_under_a_run_ends_the_worker_and_not_its_trials(
 
 
 def test_a_database_that_is_gone_under_a_run_is_no_failure_of_the_trial(
-    work: Path, fake: Any, monkeypatch: pytest.MonkeyPatch
+    work: Path, fakes: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(task: Task, trial: Any) -> float:
         raise StorageInternalError("gone")
 
-    fake(lambda settings: 0.5)
+    fakes(lambda settings: 0.5)
     monkeypatch.setattr(Task, "run_trial", gone)
     line = ["sweep", str(write_spec(work)), "--heartbeat_s=1"]
     assert main(line) == 2
@@ -184,10 +184,10 @@ def test_a_journal_needs_a_file_that_can_be_written(
 
 
 def test_the_command_of_a_record_has_no_password(
-    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    runner: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = "postgresql://ann:s3cret@host/db"
     monkeypatch.setattr("sys.argv", ["recbole_llm", "sweep", "t.yaml", f"--storage={storage}"])
-    record = train("Pop")
+    record = runner("Pop")
     assert shlex.split(record.command)[-1] == "--storage=postgresql://ann:***@host/db"
     assert "s3cret" not in (Path(record.folder) / "record.json").read_text()

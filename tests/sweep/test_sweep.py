@@ -28,9 +28,9 @@ def trials(name: str = "t/ml-100k/BPR", storage: str = DB) -> list[optuna.trial.
 
 
 def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_once(
-    work: Path, fake: Any
+    work: Path, fakes: Any
 ) -> None:
-    ran = fake(lambda settings: settings["learning_rate"])
+    ran = fakes(lambda settings: settings["learning_rate"])
     text = sweep_spec(write_spec(work), say=lambda line: None).text
     assert [(it["learning_rate"], it["seed"], it["test"]) for it in ran] == [
         (0.001, 1, False),
@@ -78,13 +78,13 @@ def test_trials_never_read_the_test_part(
     assert not list((work / "saved" / "sweeps").iterdir()), "trials leave no weights"
 
 
-def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: Any) -> None:
+def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fakes: Any) -> None:
     def value(settings: dict[str, Any]) -> float:
         if settings["learning_rate"] == 0.001:
             raise MemoryError("no more")
         return math.nan if settings["learning_rate"] == 0.01 else 0.5
 
-    fake(value)
+    fakes(value)
     lines: list[str] = []
     text = sweep_spec(write_spec(work), say=lines.append).text
     found = [(t.state.name, t.user_attrs.get("error")) for t in trials()]
@@ -98,15 +98,15 @@ def test_a_trial_that_raises_gives_nan_or_runs_out_of_memory(work: Path, fake: A
     assert any("1/3  trial 0: failed: MemoryError: no more  no best yet" in it for it in lines)
 
 
-def test_nothing_is_chosen_when_all_fail(work: Path, fake: Any) -> None:
-    ran = fake(lambda settings: math.nan)
+def test_nothing_is_chosen_when_all_fail(work: Path, fakes: Any) -> None:
+    ran = fakes(lambda settings: math.nan)
     summary = sweep_spec(write_spec(work), say=lambda line: None)
     assert "no final runs: no trial finished" in summary.text and not summary.complete
     assert len(ran) == 3
 
 
-def test_pruning_by_the_validation_of_each_epoch(work: Path, fake: Any) -> None:
-    fake(lambda settings: -settings["learning_rate"])
+def test_pruning_by_the_validation_of_each_epoch(work: Path, fakes: Any) -> None:
+    fakes(lambda settings: -settings["learning_rate"])
     search = {"sampler": "grid", "pruner": "median", "startup_trials": 1}
     text = sweep_spec(write_spec(work, search=search), say=lambda line: None).text
     assert [t.state.name for t in trials()] == ["COMPLETE", "PRUNED", "PRUNED"]
@@ -124,7 +124,7 @@ def test_a_pruned_run_is_recorded_as_stopped(work: Path, small_ml100k: Path) -> 
     assert by_rate[1e-9].status == "stopped" and "pruned after epoch 0" in by_rate[1e-9].error
 
 
-def test_interrupted_trials_are_run_again(work: Path, fake: Any) -> None:
+def test_interrupted_trials_are_run_again(work: Path, fakes: Any) -> None:
     calls: list[float] = []
 
     def value(settings: dict[str, Any]) -> float:
@@ -133,15 +133,15 @@ def test_interrupted_trials_are_run_again(work: Path, fake: Any) -> None:
             raise KeyboardInterrupt
         return 0.5
 
-    fake(value)
+    fakes(value)
     assert main(["sweep", str(write_spec(work))]) == 130
     assert main(["sweep", str(write_spec(work))]) == 0
     assert calls[:4] == [0.001, 0.01, 0.1, 0.01]
     assert [t.state.name for t in trials()] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
 
 
-def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fake: Any) -> None:
-    ran = fake(lambda settings: settings["learning_rate"])
+def test_a_grid_of_points_is_run_with_every_seed_and_without_test(work: Path, fakes: Any) -> None:
+    ran = fakes(lambda settings: settings["learning_rate"])
     path = write_grid(work, 0.1, 0.2)
     sweep_spec(path, say=lambda line: None)
     found = [(it["learning_rate"], it["seed"], it["test"]) for it in ran]
@@ -188,10 +188,10 @@ def test_errors_show_before_any_trial(
     arguments: list[str],
     message: str,
     work: Path,
-    fake: Any,
+    fakes: Any,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    ran = fake(lambda settings: 0.5)
+    ran = fakes(lambda settings: 0.5)
     assert main(["sweep", str(write_spec(work, **over)), *arguments]) == 2
     assert message in capsys.readouterr().err and not ran
 

@@ -50,8 +50,8 @@ def test_kind7_infinite_scores_are_refused() -> None:
     rank_batch(lowest, None, none, none, 2, tie_order(range(5)))
 
 
-def test_kind7_a_run_that_explodes_says_so(train, caplog: pytest.LogCaptureFixture) -> None:
+def test_kind7_a_run_that_explodes_says_so(runner, caplog: pytest.LogCaptureFixture) -> None:
     settings = {"learner": "sgd", "learning_rate": 100, "reg_weight": 1e3}
     with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match="NaN or infinity"):
-        train("LightGCN", **settings)
+        runner("LightGCN", **settings)
     assert [r for r in caplog.records if "training has diverged" in r.message]

@@ -281,7 +281,7 @@ def test_a_typo_inside_a_stage_is_named() -> None:
 
 
 def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
-    train: Callable[..., RunRecord], work: Path, monkeypatch: pytest.MonkeyPatch
+    runner: Callable[..., RunRecord], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = "staged_models:Single"
 
@@ -299,16 +299,16 @@ def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
     with monkeypatch.context() as patch:
         patch.setattr(HarnessMixin, "_save_last", save_and_stop)
         with pytest.raises(Stop):
-            train(model, **settings)
-    resumed = train(model, **settings, state="INFO", resume=True)
+            runner(model, **settings)
+    resumed = runner(model, **settings, state="INFO", resume=True)
     assert "Resumed after epoch 1" in Path(resumed.files["log"]).read_text()
     names = [stage.name for stage in resumed.stages]
     assert names == ["data", "first (staged_models:Inner)", "training", "evaluation"]
     assert resumed.stages[1].trainable == resumed.stages[1].parameters > 0
     assert resumed.stages[1].cached_from_s is None
-    again = train(model, **settings)
+    again = runner(model, **settings)
     assert again.stages[1].cached_from_s is not None
-    fresh = train(model, **settings, cache_dir="other")
+    fresh = runner(model, **settings, cache_dir="other")
     assert fresh.stages[1].cached_from_s is None
     assert RunRecord.load(fresh.folder) == fresh and len(fresh.stages) == 4
     for record in (resumed, again, fresh):

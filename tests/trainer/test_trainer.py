@@ -28,7 +28,7 @@ WIDTHS = {
 
 
 @pytest.fixture
-def make_config(tmp_path):
+def new_config(tmp_path):
     """Write random clicks of 5 to 26 items a user, and return a maker of settings."""
     rng = np.random.default_rng(0)
     lines = ["user_id:token\titem_id:token\ttimestamp:float"]
@@ -97,8 +97,8 @@ def by_recbole(config, split, model, phase):
         ("SASRec", {"protocol": "loo", "mask_history": False}),
     ],
 )
-def test_evaluation_equals_recboles(make_config, model, settings, phase):
-    config = make_config(model, **settings)
+def test_evaluation_equals_recboles(new_config, model, settings, phase):
+    config = new_config(model, **settings)
     trainer, loaders, split = fitted(config)
     ours = trainer.evaluate(getattr(loaders, phase), load_best_model=False)
     theirs, struct = by_recbole(config, split, trainer.model, phase)
@@ -112,8 +112,8 @@ def test_evaluation_equals_recboles(make_config, model, settings, phase):
     assert torch.equal(ranking.n_positives, topk[:, -1].long())
 
 
-def test_ranking_names_the_users_of_its_rows(make_config):
-    trainer, loaders, split = fitted(make_config("BPR", protocol="random811"))
+def test_ranking_names_the_users_of_its_rows(new_config):
+    trainer, loaders, split = fitted(new_config("BPR", protocol="random811"))
     trainer.evaluate(loaders.test, load_best_model=False)
     inter = split.test.inter_feat
     for user, items, hits, n_positives in zip(
@@ -126,9 +126,9 @@ def test_ranking_names_the_users_of_its_rows(make_config):
 
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
-def test_masked_history_is_not_recommended(make_config, model):
+def test_masked_history_is_not_recommended(new_config, model):
     for mask in (True, False):
-        config = make_config(
+        config = new_config(
             model, protocol="loo", mask_history=mask, topk=[40], valid_metric="Recall@40"
         )
         trainer, loaders, split = fitted(config)
@@ -146,8 +146,8 @@ def test_masked_history_is_not_recommended(make_config, model):
 
 
 @pytest.mark.parametrize("metrics", [["Recall", "GAUC"], ["Recall", "AveragePopularity"]])
-def test_metrics_beyond_the_top_of_the_list(make_config, metrics):
-    config = make_config("BPR", protocol="random811", metrics=metrics)
+def test_metrics_beyond_the_top_of_the_list(new_config, metrics):
+    config = new_config("BPR", protocol="random811", metrics=metrics)
     trainer, loaders, split = fitted(config)
     ours = trainer.evaluate(loaders.test, load_best_model=False)
     theirs, _ = by_recbole(config, split, trainer.model, "test")
@@ -157,24 +157,24 @@ def test_metrics_beyond_the_top_of_the_list(make_config, metrics):
     assert (trainer.ranking is None) == (metrics[1] == "GAUC")
 
 
-def test_sampled_candidates_go_through_recboles_loop(make_config):
+def test_sampled_candidates_go_through_recboles_loop(new_config):
     args = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni20"}
-    trainer, loaders, _ = fitted(make_config("BPR", eval_args=args))
+    trainer, loaders, _ = fitted(new_config("BPR", eval_args=args))
     result = trainer.evaluate(loaders.test, load_best_model=False)
     assert trainer.ranking is None
     assert 0 < result["recall@10"] < 1
 
 
-def test_nan_scores_are_an_error(make_config):
-    trainer, loaders, _ = fitted(make_config("BPR"))
+def test_nan_scores_are_an_error(new_config):
+    trainer, loaders, _ = fitted(new_config("BPR"))
     with torch.no_grad():
         trainer.model.user_embedding.weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="training has diverged"):
         trainer.evaluate(loaders.valid, load_best_model=False)
 
 
-def test_an_empty_part_is_not_measured(make_config):
-    trainer, *_ = fitted(make_config("BPR"))
+def test_an_empty_part_is_not_measured(new_config):
+    trainer, *_ = fitted(new_config("BPR"))
     assert trainer.evaluate([], load_best_model=False) is None
 
 
@@ -221,15 +221,15 @@ def weight_after(make_config, data, n_epochs=1, **overrides):
 
 
 @pytest.mark.parametrize("n_steps", [1, 3])
-def test_micro_batches_equal_one_large_batch(make_config, n_steps):
-    micro, _ = weight_after(make_config, batches(2 * n_steps, 4), gradient_accumulation_steps=2)
-    large, _ = weight_after(make_config, batches(n_steps, 8))
+def test_micro_batches_equal_one_large_batch(new_config, n_steps):
+    micro, _ = weight_after(new_config, batches(2 * n_steps, 4), gradient_accumulation_steps=2)
+    large, _ = weight_after(new_config, batches(n_steps, 8))
     torch.testing.assert_close(micro, large)
-    plain, _ = weight_after(make_config, batches(2 * n_steps, 4))
+    plain, _ = weight_after(new_config, batches(2 * n_steps, 4))
     assert not torch.allclose(plain, large)
 
 
-def test_a_last_smaller_group_is_a_mean_of_its_own(make_config):
+def test_a_last_smaller_group_is_a_mean_of_its_own(new_config):
     data = batches(3, 4)
     model = Linear()
     for group in (data[:2], data[2:]):
@@ -237,21 +237,21 @@ def test_a_last_smaller_group_is_a_mean_of_its_own(make_config):
         (grad,) = torch.autograd.grad(loss, [model.weight])
         with torch.no_grad():
             model.weight.sub_(0.1 * grad)
-    found, _ = weight_after(make_config, data, gradient_accumulation_steps=2)
+    found, _ = weight_after(new_config, data, gradient_accumulation_steps=2)
     torch.testing.assert_close(found, model.weight.detach())
 
 
-def test_epoch_loss_is_the_mean_of_its_batches(make_config):
+def test_epoch_loss_is_the_mean_of_its_batches(new_config):
     data, model = batches(3, 4), Linear()
     expected = np.mean([model.calculate_loss(batch).item() for batch in data])
-    _, losses = weight_after(make_config, data, gradient_accumulation_steps=3)
+    _, losses = weight_after(new_config, data, gradient_accumulation_steps=3)
     assert losses[0] == pytest.approx(expected)
 
 
-def test_clipping_applies_to_the_accumulated_gradient(make_config):
+def test_clipping_applies_to_the_accumulated_gradient(new_config):
     data = batches(2, 4)
     settings = {"gradient_accumulation_steps": 2, "clip_grad_norm": {"max_norm": 1e-3}}
-    found, _ = weight_after(make_config, data, **settings)
+    found, _ = weight_after(new_config, data, **settings)
     assert (found - Linear().weight).norm().item() == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
@@ -269,8 +269,8 @@ def test_clipping_applies_to_the_accumulated_gradient(make_config):
         ),
     ],
 )
-def test_learning_rate_of_every_step(make_config, settings, expected):
-    config = make_config("BPR", learner="sgd", learning_rate=0.1, epochs=2, **settings)
+def test_learning_rate_of_every_step(new_config, settings, expected):
+    config = new_config("BPR", learner="sgd", learning_rate=0.1, epochs=2, **settings)
     trainer, rates = HarnessTrainer(config, Linear()), []
     step = trainer.optimizer.step
     trainer.optimizer.step = lambda *args: (
@@ -284,7 +284,7 @@ def test_learning_rate_of_every_step(make_config, settings, expected):
 @pytest.mark.parametrize(
     ("accumulate", "order"), [(1, "ebsbsbs"), (2, "ebbsbs"), (3, "ebbbs"), (4, "ebbbs")]
 )
-def test_hooks_are_called_in_order(make_config, accumulate, order):
+def test_hooks_are_called_in_order(new_config, accumulate, order):
     called = []
 
     class Hooked(Linear):
@@ -299,20 +299,20 @@ def test_hooks_are_called_in_order(make_config, accumulate, order):
             assert self.weight.grad is None
             called.append("s")
 
-    config = make_config("BPR", learner="sgd", gradient_accumulation_steps=accumulate)
+    config = new_config("BPR", learner="sgd", gradient_accumulation_steps=accumulate)
     HarnessTrainer(config, Hooked())._train_epoch(batches(3, 4), 0)
     assert "".join(called) == order
 
 
-def test_nan_loss_stops_training(make_config):
+def test_nan_loss_stops_training(new_config):
     data = batches(1, 4)
     data[0].y[0] = torch.nan
     with pytest.raises(ValueError, match=r"epoch 0 is NaN.*learning_rate"):
-        weight_after(make_config, data)
+        weight_after(new_config, data)
 
 
-def test_optimizer_leaves_frozen_weights_alone(make_config):
-    config = make_config("BPR", learner="adamw", weight_decay=0.5, adam_betas=[0.8, 0.9])
+def test_optimizer_leaves_frozen_weights_alone(new_config):
+    config = new_config("BPR", learner="adamw", weight_decay=0.5, adam_betas=[0.8, 0.9])
     model = Linear()
     trainer = HarnessTrainer(config, model)
     assert [p.shape for g in trainer.optimizer.param_groups for p in g["params"]] == [(3,)]
@@ -321,8 +321,8 @@ def test_optimizer_leaves_frozen_weights_alone(make_config):
     assert torch.equal(model.frozen, torch.ones(3))
 
 
-def test_validation_chooses_the_epoch_and_its_weights(make_config):
-    config = make_config("BPR", epochs=8, learning_rate=0.05, stopping_step=2)
+def test_validation_chooses_the_epoch_and_its_weights(new_config):
+    config = new_config("BPR", epochs=8, learning_rate=0.05, stopping_step=2)
     trainer, loaders, _ = fitted(config)
     scores = [entry["valid"]["recall@10"] for entry in trainer.epochs_log]
     best = max(range(len(scores)), key=lambda epoch: (scores[epoch], epoch))  # the last of equals
@@ -338,8 +338,8 @@ def test_validation_chooses_the_epoch_and_its_weights(make_config):
 
 
 @pytest.mark.parametrize("model", ["BPR", "LightGCN", "SASRec"])
-def test_a_killed_run_goes_on_as_if_nothing_happened(make_config, tmp_path, model):
-    config = make_config(model, epochs=4, checkpoint_s=0, protocol="loo")
+def test_a_killed_run_goes_on_as_if_nothing_happened(new_config, tmp_path, model):
+    config = new_config(model, epochs=4, checkpoint_s=0, protocol="loo")
     split = load_split(config)
     straight, _ = fit(config, split, tmp_path / "straight")
 
@@ -366,8 +366,8 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(make_config, tmp_path, mode
     assert resumed.best_epoch == straight.best_epoch
 
 
-def test_recboles_special_trainers_get_our_checkpoints_too(make_config):
-    assert type(build_trainer(make_config("BPR"), Linear())) is HarnessTrainer
-    trainer, *_ = fitted(make_config("RecVAE"))
+def test_recboles_special_trainers_get_our_checkpoints_too(new_config):
+    assert type(build_trainer(new_config("BPR"), Linear())) is HarnessTrainer
+    trainer, *_ = fitted(new_config("RecVAE"))
     assert type(trainer).__name__ == "HarnessRecVAETrainer"
     assert isinstance(trainer, HarnessMixin) and isinstance(trainer, RecVAETrainer)

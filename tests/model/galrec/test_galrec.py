@@ -72,7 +72,7 @@ class Made:
 
 
 @pytest.fixture
-def make(world, clicks):
+def factory(world, clicks):
     world.write(clicks(parity=False))
     return lambda **overrides: Made(world, **overrides)
 
@@ -134,8 +134,8 @@ def test_hops_of_a_hand_made_graph(world):
     assert hops("item", i[1], [u[0], u[1]]) == found
 
 
-def test_prompts_hold_training_neighbours_and_neither_target_nor_user(make):
-    made = make(n_hops=3, n_first_order=60, n_second_order=4)
+def test_prompts_hold_training_neighbours_and_neither_target_nor_user(factory):
+    made = factory(n_hops=3, n_first_order=60, n_second_order=4)
     model, samples, edges = made.model.train(), made.samples(), made.edges()
     torch.manual_seed(0)
     prompts = model.prompts("user", samples) | model.prompts("item", samples)
@@ -163,8 +163,8 @@ def test_prompts_hold_training_neighbours_and_neither_target_nor_user(make):
             assert kind == "i" and (first[nth // 4][1], other) in edges
 
 
-def test_training_draws_anew_and_evaluation_does_not(make):
-    made = make()
+def test_training_draws_anew_and_evaluation_does_not(factory):
+    made = factory()
     model, samples = made.model, made.samples()
     model.train()
     drawn = [model.prompts("user", samples)["user", 2][0] for _ in range(2)]
@@ -174,7 +174,7 @@ def test_training_draws_anew_and_evaluation_does_not(make):
     assert torch.equal(*fixed)
 
 
-def test_held_out_rows_are_in_no_prompt(make_world, clicks):
+def test_held_out_rows_are_in_no_prompt(worlds, clicks):
     rows = clicks(parity=False)
     held = {}
     for user, item, time in rows:  # each user's last two rows
@@ -196,7 +196,7 @@ def test_held_out_rows_are_in_no_prompt(make_world, clicks):
     anchors = [(f"a{k}", f"i{k + step}", step) for k in range(40) for step in range(3) if k < 38]
     prompts = []
     for name, its_rows in (("first", rows), ("second", changed)):
-        world = make_world(name)
+        world = worlds(name)
         world.write([*anchors, *its_rows])
         made = Made(world, n_hops=3)
         made.model.train()
@@ -260,9 +260,9 @@ def expected_loss(model, samples, prompts, used, temperature, weight):
 
 
 @pytest.mark.parametrize("used", [LOSSES, {"use_l1"}, {"use_l2"}, {"use_l3"}, set()])
-def test_loss_equals_numpy(make, used):
+def test_loss_equals_numpy(factory, used):
     weight = {"use_l1": 0.3, "use_l2": 0.5, "use_l3": 0.7}
-    made = make(
+    made = factory(
         **{name: name in used for name in LOSSES},
         **{f"{name[4:]}_weight": value for name, value in weight.items()},
         temperature=0.5,
@@ -276,22 +276,22 @@ def test_loss_equals_numpy(make, used):
     assert model.calculate_loss(samples).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_switches_choose_pairs_and_queues(make):
+def test_switches_choose_pairs_and_queues(factory):
     def queues(**switches):
-        return set(make(**switches).model.queues)
+        return set(factory(**switches).model.queues)
 
     assert queues() == {"user_0", "user_2", "item_0", "item_2"}
     assert queues(use_l3=False) == {"user_2", "item_2"}
     assert queues(use_l1=False, use_l2=False) == queues(n_hops=1) == {"user_0", "item_0"}
     assert queues(n_hops=3) - queues() == {"user_3", "item_3"}
-    without = make(use_gal=False).model
+    without = factory(use_gal=False).model
     assert not without.queues and without.momentum_weights is None
     assert {pair.loss for pair in PAIRS} == {"l1", "l2", "l3"}
 
 
 @pytest.mark.parametrize("n_hops", [1, 2, 3])
-def test_every_number_of_hops_trains(make, n_hops):
-    made = make(n_hops=n_hops)
+def test_every_number_of_hops_trains(factory, n_hops):
+    made = factory(n_hops=n_hops)
     model, samples = made.model.train(), made.samples()
     for _ in range(2):
         model.calculate_loss(samples).backward()
@@ -301,8 +301,8 @@ def test_every_number_of_hops_trains(make, n_hops):
     assert all((queue.nodes > 0).sum() == 10 for queue in model.queues.values())
 
 
-def test_gal_rows_takes_so_many_samples(make):
-    made = make(gal_rows=2)
+def test_gal_rows_takes_so_many_samples(factory):
+    made = factory(gal_rows=2)
     made.model.train().calculate_loss(made.samples()).backward()
     made.model.after_backward()
     for name, queue in made.model.queues.items():
@@ -314,8 +314,8 @@ def test_gal_rows_takes_so_many_samples(make):
 # ---- queues and momentum
 
 
-def test_queues_take_the_momentum_encoders_keys_after_the_backward_pass(make):
-    made = make(momentum=0.5, lora_dropout=0.0)
+def test_queues_take_the_momentum_encoders_keys_after_the_backward_pass(factory):
+    made = factory(momentum=0.5, lora_dropout=0.0)
     model, samples = made.model.eval(), made.samples()
     with torch.no_grad():  # theta_q moves away from theta_k
         for weight in model.reader.parameters():
@@ -341,8 +341,8 @@ def test_queues_take_the_momentum_encoders_keys_after_the_backward_pass(make):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_momentum_follows_each_step_of_the_optimiser_once(make, accumulate):
-    made = make(
+def test_momentum_follows_each_step_of_the_optimiser_once(factory, accumulate):
+    made = factory(
         momentum=0.8, gradient_accumulation_steps=accumulate, learning_rate=0.05,
         warmup_epochs=0, lr_schedule="constant", weight_decay=0.0,
     )  # fmt: skip
@@ -367,8 +367,8 @@ def test_momentum_follows_each_step_of_the_optimiser_once(make, accumulate):
     torch.testing.assert_close(slow, expected)
 
 
-def test_a_loss_that_is_only_looked_at_changes_nothing(make):
-    made = make()
+def test_a_loss_that_is_only_looked_at_changes_nothing(factory):
+    made = factory()
     model = made.model.train()
     before = copy.deepcopy(model.state_dict())
     model.calculate_loss(made.samples(3))
@@ -380,8 +380,8 @@ def test_a_loss_that_is_only_looked_at_changes_nothing(make):
         assert torch.equal(value, before[name]), name
 
 
-def test_keys_of_a_micro_batch_are_there_for_the_next_one(make):
-    made = make(gradient_accumulation_steps=2)
+def test_keys_of_a_micro_batch_are_there_for_the_next_one(factory):
+    made = factory(gradient_accumulation_steps=2)
     model, held = made.model, []
     calculate_loss = model.calculate_loss
 
@@ -395,8 +395,8 @@ def test_keys_of_a_micro_batch_are_there_for_the_next_one(make):
     assert int((model.queues["user_2"].nodes > 0).sum()) == 15, "each batch once"
 
 
-def test_momentum_copies_what_is_trained_and_nothing_of_the_trunk(make):
-    model = make().model
+def test_momentum_copies_what_is_trained_and_nothing_of_the_trunk(factory):
+    model = factory().model
     trained = {n for n, w in model.reader.named_parameters() if w.requires_grad}
     assert set(model.momentum_weights.names) == trained
     assert {n.split(".")[0] for n in trained} == {"llm", "mapping"}
@@ -406,8 +406,8 @@ def test_momentum_copies_what_is_trained_and_nothing_of_the_trunk(make):
 # ---- external embeddings
 
 
-def test_external_embedding_chooses_the_stage(make, world):
-    make()
+def test_external_embedding_chooses_the_stage(factory, world):
+    factory()
 
     def stages(name):
         over = {"external_stage": {}, "modalities": {"text": "text.npy"}}
@@ -421,8 +421,8 @@ def test_external_embedding_chooses_the_stage(make, world):
         stages("sasrek")
 
 
-def test_a_user_without_an_embedding_is_the_mean_of_their_training_items(make):
-    made = make()
+def test_a_user_without_an_embedding_is_the_mean_of_their_training_items(factory):
+    made = factory()
     items = made.outputs["external"]["item_embedding"]
     model = made.build({"external": {"item_embedding": items}})
     means = np.zeros((model.n_users, WIDTH))
@@ -434,14 +434,14 @@ def test_a_user_without_an_embedding_is_the_mean_of_their_training_items(make):
     assert not model.reader.item_table[0].any()
 
 
-def test_text_comes_from_the_modality(make, world):
+def test_text_comes_from_the_modality(factory, world):
     world.write(sorted({(u, i, t) for u, i, t in _rows(world)}))
     world.add_random_modalities(2)  # image and text
-    made = make(external_embedding="text", modalities=world.modalities)
+    made = factory(external_embedding="text", modalities=world.modalities)
     text = made.split.dataset.modality("text")
     torch.testing.assert_close(made.model.reader.item_table, text / text[1:].std())
     with pytest.raises(ValueError, match="has no modality 'words', it has: image, text"):
-        make(external_embedding="text", text_modality="words", modalities=world.modalities)
+        factory(external_embedding="text", text_modality="words", modalities=world.modalities)
 
 
 def _rows(world):
@@ -487,21 +487,21 @@ def test_t5_trains_and_ranks(world, clicks, tiny_t5):
 # ---- what is saved
 
 
-def test_state_holds_what_is_trained_and_the_queues(make):
-    model = make().model
+def test_state_holds_what_is_trained_and_the_queues(factory):
+    model = factory().model
     state = model.state_dict()
     parts = {name.split(".")[0] for name in state}
     assert parts == {"reader", "score_log_scale", "momentum_weights", "queues"}
     frozen = [n for n in state if n.startswith("reader.llm.") and "lora_" not in n]
     assert not frozen and not [n for n in state if "table" in n]
-    assert {n.split(".")[0] for n in make(use_gal=False).model.state_dict()} == {
+    assert {n.split(".")[0] for n in factory(use_gal=False).model.state_dict()} == {
         "reader", "score_log_scale"
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_loaded_model_trains_on_as_the_saved_one(make, accumulate):
-    made = make(lora_dropout=0.0, gradient_accumulation_steps=accumulate)
+def test_a_loaded_model_trains_on_as_the_saved_one(factory, accumulate):
+    made = factory(lora_dropout=0.0, gradient_accumulation_steps=accumulate)
     trainer = HarnessTrainer(made.config, made.model)
     trainer._train_epoch([made.samples()] * 3, 0)
     trainer._save_checkpoint(0, verbose=False)
@@ -522,8 +522,8 @@ class Batches(list):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_resumed_training_equals_an_uninterrupted_one(make, accumulate):
-    made = make(gradient_accumulation_steps=accumulate, lora_dropout=0.1, momentum=0.5)
+def test_a_resumed_training_equals_an_uninterrupted_one(factory, accumulate):
+    made = factory(gradient_accumulation_steps=accumulate, lora_dropout=0.1, momentum=0.5)
     data = Batches([made.samples()] * 3)  # with accumulation, the last group of an epoch has one
     torch.manual_seed(1)
     straight = HarnessTrainer(made.config, made.model)
@@ -538,8 +538,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one(make, accumulate):
         assert torch.equal(fresh.state_dict()[name], value), name
 
 
-def test_a_state_of_an_older_version_is_not_resumed(make):
-    made = make()
+def test_a_state_of_an_older_version_is_not_resumed(factory):
+    made = factory()
     data = Batches([made.samples()])
     trainer = HarnessTrainer(made.config, made.model)
     trainer._train_epoch(data, 0)
@@ -554,8 +554,8 @@ def test_a_state_of_an_older_version_is_not_resumed(make):
         HarnessTrainer(made.config, made.build()).resume(data)
 
 
-def test_adapter_folder_is_one_that_peft_reads(make, tiny_llm, tmp_path):
-    model = make().model.eval()
+def test_adapter_folder_is_one_that_peft_reads(factory, tiny_llm, tmp_path):
+    model = factory().model.eval()
     model.export_adapter(tmp_path / "adapter")
     adapted = PeftModel.from_pretrained(load_backbone(tiny_llm).model, tmp_path / "adapter").eval()
     words = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
@@ -563,8 +563,8 @@ def test_adapter_folder_is_one_that_peft_reads(make, tiny_llm, tmp_path):
     torch.testing.assert_close(adapted(inputs_embeds=words).last_hidden_state, expected)
 
 
-def test_the_trunk_stays_as_it_is(make):
-    made = make()
+def test_the_trunk_stays_as_it_is(factory):
+    made = factory()
     before = copy.deepcopy(dict(made.model.named_parameters()))
     HarnessTrainer(made.config, made.model)._train_epoch([made.samples()] * 2, 0)
     moved = {n for n, w in made.model.named_parameters() if not torch.equal(w, before[n])}
@@ -585,13 +585,13 @@ def test_the_trunk_stays_as_it_is(make):
         ({"gal_rows": 0}, "gal_rows must be an integer >= 1, or none, got gal_rows=0"),
     ],
 )
-def test_bad_settings(make, setting, message):
+def test_bad_settings(factory, setting, message):
     with pytest.raises(ValueError, match=message):
-        make(**setting)
+        factory(**setting)
 
 
-def test_scores_start_with_unit_variance(make):
-    made = make()
+def test_scores_start_with_unit_variance(factory):
+    made = factory()
     init_seed(2020, True)
     model = GALRec(made.config, made.split.train, made.outputs).eval()
     users = Interaction(

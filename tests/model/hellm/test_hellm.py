@@ -51,7 +51,7 @@ def shake(model):
 
 
 @pytest.fixture
-def make(world, clicks):
+def factory(world, clicks):
     world.write(clicks(parity=False))
     return lambda **overrides: Made(world, **overrides)
 
@@ -100,8 +100,8 @@ def scores(model, *histories, width=None):
 
 
 @pytest.mark.parametrize("use_graph_prefix", [True, False])
-def test_a_padded_batch_scores_as_one_by_one(make, use_graph_prefix):
-    model = make(use_graph_prefix=use_graph_prefix).model
+def test_a_padded_batch_scores_as_one_by_one(factory, use_graph_prefix):
+    model = factory(use_graph_prefix=use_graph_prefix).model
     together = scores(model, *HISTORIES)
     for row, history in enumerate(HISTORIES):
         alone = scores(model, history, width=max(len(history), 1))
@@ -110,9 +110,9 @@ def test_a_padded_batch_scores_as_one_by_one(make, use_graph_prefix):
 
 
 @pytest.mark.llm
-def test_a_padded_batch_scores_as_one_by_one_on_the_embedded_model(make):
+def test_a_padded_batch_scores_as_one_by_one_on_the_embedded_model(factory):
     cache = Path(__file__).parents[3] / "saved" / "cache"
-    made = make(llm_path="smollm2-135m", llm_num_layers=3, prompt="hellm", cache_dir=str(cache))
+    made = factory(llm_path="smollm2-135m", llm_num_layers=3, prompt="hellm", cache_dir=str(cache))
     together = scores(made.model, *HISTORIES)
     for row, history in enumerate(HISTORIES):
         alone = scores(made.model, history, width=max(len(history), 1))
@@ -120,15 +120,15 @@ def test_a_padded_batch_scores_as_one_by_one_on_the_embedded_model(make):
     assert together.std(dim=0).min() > 1e-2
 
 
-def test_order_and_every_item_of_the_history_count(make):
-    model = make().model
+def test_order_and_every_item_of_the_history_count(factory):
+    model = factory().model
     first = scores(model, (3, 1, 4))
     for other in [(1, 3, 4), (3, 1, 5), (2, 1, 4), (1, 4)]:
         assert (scores(model, other) - first).abs().max() > 1e-3
 
 
-def test_evaluation_reads_the_most_recent_items(make):
-    made = make(MAX_ITEM_LIST_LENGTH=3, eval_users=8)
+def test_evaluation_reads_the_most_recent_items(factory):
+    made = factory(MAX_ITEM_LIST_LENGTH=3, eval_users=8)
     loaders = build_loaders(made.config, made.split)
     history = loaders.test.history
     for interaction, *_ in loaders.test:
@@ -141,22 +141,22 @@ def test_evaluation_reads_the_most_recent_items(make):
         break
 
 
-def test_a_user_without_items_is_scored(make):
-    model = make().model
+def test_a_user_without_items_is_scored(factory):
+    model = factory().model
     for histories in [((), ()), ((), (3,))]:
         assert torch.isfinite(scores(model, *histories, width=4)).all()
 
 
-def test_item_tokens_start_as_large_as_words(make):
-    made = make()
+def test_item_tokens_start_as_large_as_words(factory):
+    made = factory()
     init_seed(2020, True)
     model = HeLLM(made.config, made.split.train, made.outputs)
     words = model.llm.get_input_embeddings().weight.std()
     assert model.item_mlp(model.item_table[1:]).std().item() == pytest.approx(words.item(), 1e-4)
 
 
-def test_item_table_is_graph_and_sequence_of_unit_variance(make):
-    made = make()
+def test_item_table_is_graph_and_sequence_of_unit_variance(factory):
+    made = factory()
     graph, sequence = (made.outputs[name]["item_embedding"] for name in ("graph", "sequence"))
     scaled = made.build(graph={"item_embedding": 1000 * graph}).item_table
     torch.testing.assert_close(scaled, made.model.item_table)
@@ -165,24 +165,24 @@ def test_item_table_is_graph_and_sequence_of_unit_variance(make):
 
 
 @pytest.mark.parametrize("head_init", ["items", "random"])
-def test_head_starts_finite_and_of_moderate_scores(make, head_init):
-    made = make(head_init=head_init)
+def test_head_starts_finite_and_of_moderate_scores(factory, head_init):
+    made = factory(head_init=head_init)
     init_seed(2020, True)
     model = HeLLM(made.config, made.split.train, made.outputs).eval()
     found = scores(model, *HISTORIES)
     assert torch.isfinite(found).all() and found.abs().max() < 20
 
 
-def test_unknown_head_init_is_an_error(make):
+def test_unknown_head_init_is_an_error(factory):
     with pytest.raises(ValueError, match="head_init must be random or items.*'item'"):
-        make(head_init="item")
+        factory(head_init="item")
 
 
 # ---- the loss and its gradients
 
 
-def test_loss_is_cross_entropy_over_the_real_items(make):
-    model = make().model
+def test_loss_is_cross_entropy_over_the_real_items(factory):
+    model = factory().model
     found = model.calculate_loss(batch(*HISTORIES, targets=TARGETS))
     logits = scores(model, *HISTORIES).double()[:, 1:]
     expected = -sum(
@@ -194,8 +194,8 @@ def test_loss_is_cross_entropy_over_the_real_items(make):
     assert not model.score_head.weight.grad[0].any()  # the padding item is no class
 
 
-def test_gradients_reach_every_trained_part_and_the_trunk_stays(make):
-    made = make(learner="sgd", learning_rate=0.1, weight_decay=0.0, lr_schedule="constant")
+def test_gradients_reach_every_trained_part_and_the_trunk_stays(factory):
+    made = factory(learner="sgd", learning_rate=0.1, weight_decay=0.0, lr_schedule="constant")
     model, before = made.model, copy.deepcopy(dict(made.model.named_parameters()))
     trainer = HarnessTrainer(made.config, model)
     trainer._train_epoch([batch(*HISTORIES, targets=TARGETS)], 0)
@@ -220,9 +220,9 @@ def step(made, batches, **overrides):
     return model.state_dict()
 
 
-def test_two_micro_batches_equal_one_batch(make):
+def test_two_micro_batches_equal_one_batch(factory):
     sgd = {"learner": "sgd", "learning_rate": 0.5, "weight_decay": 0.0, "lr_schedule": "constant"}
-    made = make(**sgd, **NO_DROPOUT)
+    made = factory(**sgd, **NO_DROPOUT)
     histories, targets = HISTORIES[:4], TARGETS[:4]
     whole = [batch(*histories, targets=targets)]
     halves = [
@@ -239,10 +239,10 @@ def test_two_micro_batches_equal_one_batch(make):
     assert any(not torch.allclose(apart[name], once[name], rtol=1e-4) for name in once)
 
 
-def test_gradient_checkpointing_changes_no_number(make):
+def test_gradient_checkpointing_changes_no_number(factory):
     results = []
     for use in (False, True):
-        model = make(gradient_checkpointing=use, **NO_DROPOUT).model.train()
+        model = factory(gradient_checkpointing=use, **NO_DROPOUT).model.train()
         loss = model.calculate_loss(batch(*HISTORIES, targets=TARGETS))
         loss.backward()
         trained = [(n, w.grad) for n, w in model.named_parameters() if w.requires_grad]
@@ -256,11 +256,11 @@ def test_gradient_checkpointing_changes_no_number(make):
 # ---- switches
 
 
-def test_switches_choose_the_stages(make, world):
+def test_switches_choose_the_stages(factory, world):
     def stages(**switches):
         return set(HeLLM.required_stages(world.config("HeLLM", **switches)))
 
-    make()
+    factory()
     assert stages() == {"graph", "sequence"}
     assert stages(use_seq_id=False) == {"graph"}
     assert stages(use_graph_id=False) == {"graph", "sequence"}
@@ -286,21 +286,23 @@ def depends_on(made, name):
         ({"use_seq_id": False, "use_graph_prefix": False}, D_GRAPH, False, True, False),
     ],
 )
-def test_switches_remove_their_part_only(make, switches, width, has_prefix, on_graph, on_sequence):
-    made = make(**switches)
+def test_switches_remove_their_part_only(
+    factory, switches, width, has_prefix, on_graph, on_sequence
+):
+    made = factory(**switches)
     assert made.model.item_table.size(1) == made.model.item_mlp[0].in_features == width
     assert any(name.startswith("prefix.") for name in made.model.state_dict()) == has_prefix
     assert depends_on(made, "graph") == on_graph
     assert depends_on(made, "sequence") == on_sequence
 
 
-def test_without_any_id_there_is_no_item_to_read(make):
+def test_without_any_id_there_is_no_item_to_read(factory):
     with pytest.raises(ValueError, match="use_graph_id and use_seq_id are both false"):
-        make(use_graph_id=False, use_seq_id=False)
+        factory(use_graph_id=False, use_seq_id=False)
 
 
-def test_prefix_carries_the_graph_embeddings_of_the_users_own_items(make):
-    made = make(use_graph_id=False)  # the graph comes in through the prefix alone
+def test_prefix_carries_the_graph_embeddings_of_the_users_own_items(factory):
+    made = factory(use_graph_id=False)  # the graph comes in through the prefix alone
     other = made.outputs["graph"]["item_embedding"].clone()
     other[20:] += 1.0
     changed = made.build(graph={"item_embedding": other})
@@ -312,8 +314,8 @@ def test_prefix_carries_the_graph_embeddings_of_the_users_own_items(make):
 # ---- what is saved
 
 
-def test_state_holds_what_is_trained_and_nothing_else(make):
-    model = make().model
+def test_state_holds_what_is_trained_and_nothing_else(factory):
+    model = factory().model
     state = model.state_dict()
     assert set(state) == {n for n, w in model.named_parameters() if w.requires_grad}
     assert not [name for name in state if name.startswith("llm.") and "lora_" not in name]
@@ -321,8 +323,8 @@ def test_state_holds_what_is_trained_and_nothing_else(make):
     assert parts == {"llm", "prefix", "item_mlp", "score_head"}
 
 
-def test_save_and_load_give_the_same_scores(make):
-    made = make()
+def test_save_and_load_give_the_same_scores(factory):
+    made = factory()
     trainer = HarnessTrainer(made.config, made.model)
     trainer._train_epoch([batch(*HISTORIES, targets=TARGETS)], 0)
     trainer._save_checkpoint(0, verbose=False)
@@ -336,24 +338,24 @@ def test_save_and_load_give_the_same_scores(make):
 
 
 @pytest.mark.parametrize("sizes", [{}, {"hidden_size": 8}, {"num_hidden_layers": 1}])
-def test_weights_of_another_backbone_are_refused(make, other_llm, sizes):
-    made = make()
+def test_weights_of_another_backbone_are_refused(factory, other_llm, sizes):
+    made = factory()
     trainer = HarnessTrainer(made.config, made.model)
     trainer._save_checkpoint(0, verbose=False)
-    other = make(llm_path=other_llm(**sizes))
+    other = factory(llm_path=other_llm(**sizes))
     trainer = HarnessTrainer(other.config, other.model)
     with pytest.raises(ValueError, match="(was trained on|does not fit)"):
         trainer.load_best()
 
 
-def test_weights_of_other_settings_are_refused(make):
-    state = make().model.state_dict()
+def test_weights_of_other_settings_are_refused(factory):
+    state = factory().model.state_dict()
     with pytest.raises(ValueError, match="does not fit this HeLLM.*prefix"):
-        make(use_graph_prefix=False).model.load_state_dict(state)
+        factory(use_graph_prefix=False).model.load_state_dict(state)
 
 
-def test_adapter_folder_is_one_that_peft_reads(make, tiny_llm, tmp_path):
-    model = make().model
+def test_adapter_folder_is_one_that_peft_reads(factory, tiny_llm, tmp_path):
+    model = factory().model
     model.export_adapter(tmp_path / "adapter")
     adapted = PeftModel.from_pretrained(load_backbone(tiny_llm).model, tmp_path / "adapter").eval()
     words = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(0))
@@ -364,15 +366,15 @@ def test_adapter_folder_is_one_that_peft_reads(make, tiny_llm, tmp_path):
     assert not torch.allclose(found, plain, atol=1e-3)
 
 
-def test_llm_num_layers_and_item_mlp_size(make):
-    model = make(llm_num_layers=1, item_mlp_size=7).model
+def test_llm_num_layers_and_item_mlp_size(factory):
+    model = factory(llm_num_layers=1, item_mlp_size=7).model
     assert model.item_mlp[0].out_features == model.item_mlp[2].in_features == 7
     assert len(model.prefix.key_bias) == 1
     assert torch.isfinite(scores(model, *HISTORIES)).all()
 
 
-def test_bfloat16_trunk(make):
-    model = make(llm_dtype="bfloat16").model
+def test_bfloat16_trunk(factory):
+    model = factory(llm_dtype="bfloat16").model
     loss = model.calculate_loss(batch(*HISTORIES, targets=TARGETS))
     assert loss.dtype == torch.float32
     loss.backward()

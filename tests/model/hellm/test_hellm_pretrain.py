@@ -36,7 +36,7 @@ SETTINGS = {
 
 
 @pytest.fixture
-def make(world):
+def factory(world):
     world.write(ROWS)
     world.add_random_modalities(2)
     return lambda **overrides: world.bench("HeLLMPretrain", **{**SETTINGS, **overrides})
@@ -102,8 +102,8 @@ def loss_in_numpy(bench, interaction, alpha, beta, **switches):
     return loss
 
 
-def test_forward_equals_dense_numpy(make):
-    bench = make()
+def test_forward_equals_dense_numpy(factory):
+    bench = factory()
     user, item, user_h, item_h = forward_in_numpy(bench)
     for found, expected in zip(bench.model(), (user, item), strict=True):
         np.testing.assert_allclose(found.detach().numpy(), expected, atol=2e-6)
@@ -111,8 +111,8 @@ def test_forward_equals_dense_numpy(make):
         np.testing.assert_allclose(found.detach().numpy(), expected, atol=2e-6)
 
 
-def test_loss_equals_dense_numpy(make):
-    bench = make()
+def test_loss_equals_dense_numpy(factory):
+    bench = factory()
     interaction = batch(bench)
     expected = loss_in_numpy(bench, interaction, alpha=0.7, beta=0.3)
     assert bench.model.calculate_loss(interaction).item() == pytest.approx(expected, rel=1e-5)
@@ -120,8 +120,8 @@ def test_loss_equals_dense_numpy(make):
 
 @pytest.mark.parametrize("use_cl", [True, False])
 @pytest.mark.parametrize(("use_u2u", "use_i2i"), [(True, False), (False, True), (False, False)])
-def test_switches_remove_their_part_only(make, use_u2u, use_i2i, use_cl):
-    bench = make(use_u2u=use_u2u, use_i2i=use_i2i, use_cl=use_cl)
+def test_switches_remove_their_part_only(factory, use_u2u, use_i2i, use_cl):
+    bench = factory(use_u2u=use_u2u, use_i2i=use_i2i, use_cl=use_cl)
     names = {name.split(".")[0] for name, _ in bench.model.named_parameters()}
     assert ("user_level" in names) == use_u2u
     assert ("item_level" in names) == use_i2i
@@ -140,22 +140,22 @@ def test_switches_remove_their_part_only(make, use_u2u, use_i2i, use_cl):
     assert bench.model.calculate_loss(interaction).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_contrast_both_levels_stay(make):
-    bench = make(use_cl=False)
+def test_without_contrast_both_levels_stay(factory):
+    bench = factory(use_cl=False)
     interaction = batch(bench)
     expected = loss_in_numpy(bench, interaction, alpha=0, beta=0)
     assert bench.model.calculate_loss(interaction).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_without_hypergraphs_it_is_lightgcn(make, world):
-    bench = make(use_u2u=False, use_i2i=False)
+def test_without_hypergraphs_it_is_lightgcn(factory, world):
+    bench = factory(use_u2u=False, use_i2i=False)
     lightgcn = world.bench("LightGCN", embedding_size=6, n_layers=2, protocol="loo").model
     lightgcn.load_state_dict(bench.model.state_dict())
     for found, expected in zip(bench.model(), lightgcn(), strict=True):
         assert torch.equal(found, expected)
 
 
-def test_cl_anchors_bounds_the_anchors_and_not_the_candidates(make, monkeypatch):
+def test_cl_anchors_bounds_the_anchors_and_not_the_candidates(factory, monkeypatch):
     seen = []
 
     def record(anchor, positive, candidates, temperature):
@@ -163,7 +163,7 @@ def test_cl_anchors_bounds_the_anchors_and_not_the_candidates(make, monkeypatch)
         return anchor.sum() * 0
 
     monkeypatch.setattr(pretrain, "info_nce", record)
-    bench = make(cl_anchors=2)
+    bench = factory(cl_anchors=2)
     interaction = batch(bench)
     bench.model.calculate_loss(interaction)
     n_users, n_items = bench.model.n_users - 1, bench.model.n_items - 1
@@ -174,14 +174,14 @@ def test_cl_anchors_bounds_the_anchors_and_not_the_candidates(make, monkeypatch)
     assert not torch.equal(seen[0][0][0], seen[0][0][1])
 
     seen.clear()
-    make(cl_anchors=0).model.calculate_loss(interaction)
+    factory(cl_anchors=0).model.calculate_loss(interaction)
     assert [entry[1] for entry in seen] == [
         len(interaction[key].unique()) for key in ("user_id", "item_id")
     ]
 
 
-def test_gradients_reach_every_row_of_every_table(make):
-    bench = make()
+def test_gradients_reach_every_row_of_every_table(factory):
+    bench = factory()
     bench.model.calculate_loss(batch(bench)).backward()
     lonely = bench.split.dataset.token2id("user_id", "u4")
     for name, weight in bench.model.named_parameters():
@@ -197,12 +197,12 @@ def test_no_modality_is_an_error_that_says_what_to_do(world):
     world.bench("HeLLMPretrain", **{**SETTINGS, "use_i2i": False})
 
 
-def test_one_modality_twice_is_the_same_hypergraph(make, world):
+def test_one_modality_twice_is_the_same_hypergraph(factory, world):
     # [I | I] doubles S, and the normalisation takes the factor away again
     feature = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     world.add_modalities({"image": feature})
-    once = make().model
+    once = factory().model
     world.add_modalities({"image": feature, "text": feature})
-    twice = make().model
+    twice = factory().model
     for one, two in zip(once(), twice(), strict=True):
         torch.testing.assert_close(one, two)
