@@ -83,10 +83,7 @@ def _repair_data() -> None:
     rewrite(
         Dataset,
         "_fill_nan",
-        (
-            "feat[field].fillna(value=0, inplace=True)",
-            "feat[field] = feat[field].fillna(value=0)",
-        ),
+        ("feat[field].fillna(value=0, inplace=True)", "feat[field] = feat[field].fillna(value=0)"),
         (
             "feat[field].fillna(value=feat[field].mean(), inplace=True)",
             "feat[field] = feat[field].fillna(value=feat[field].mean())",
@@ -120,8 +117,8 @@ def _repair_data() -> None:
         # The field is called so only where ITEM_ID_FIELD is item_id.
         ("self.item_id_list_field", 'getattr(self, f"{self.iid_field}_list_field")'),
     )
-    rewrite(Dataset, "_remap", ("feat[field].agg(len)", "feat[field].map(len)"))
-    rewrite(Dataset, "_normalize", ("feat[field].agg(len)", "feat[field].map(len)"))
+    for method in ("_remap", "_normalize"):
+        rewrite(Dataset, method, ("feat[field].agg(len)", "feat[field].map(len)"))
 
 
 def _repair_rows() -> None:

@@ -4,8 +4,6 @@ Priority, highest first: command line, dict (Python API), config files, our prop
 set: the ``dataset.yaml`` of its folder, else what is shipped), RecBole's.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +22,7 @@ from recbole_llm.settings.checks import (
     check_negatives,
     check_size,
 )
+from recbole_llm.settings.fingerprint import fingerprint_of
 from recbole_llm.settings.labels import check_labels_and_negatives
 from recbole_llm.settings.resolve import (
     Given,
@@ -34,13 +33,6 @@ from recbole_llm.settings.resolve import (
 )
 from recbole_llm.settings.run import settings_of_run
 from recbole_llm.yaml_io import find_config_file, properties_dir, read_yaml, read_yaml_beside
-
-# Where a run writes and how it talks: no number depends on these.
-VOLATILE_KEYS = frozenset(
-    "cache_dir checkpoint_dir checkpoint_s config_files data_path device gpu_id log_wandb "
-    "metric_decimal_place resume runs_dir save_dataloaders save_dataset save_topk show_progress "
-    "split_dir state torch_threads use_gpu wandb_project worker".split()
-)
 
 # RecBole reads these but lists them in none of its YAML files.
 _UNLISTED_KEYS = frozenset(
@@ -293,16 +285,6 @@ class Config(RecBoleConfig):
         """Return the resolved settings as plain JSON values, without the secrets in them."""
         settings = {key: plain(value) for key, value in sorted(self.final_config_dict.items())}
         return mask_values(settings)
-
-
-def fingerprint_of(settings: Mapping[str, Any]) -> str:
-    """Return a sha256 hex digest of every setting that a number can depend on.
-
-    Args:
-        settings: resolved settings as plain JSON values, such as those of a run's record.
-    """
-    fixed = {key: value for key, value in settings.items() if key not in VOLATILE_KEYS}
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
 def stage_config(config: Config, name: str, spec: StageSpec) -> Config:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from recbole.config import Config as RecBoleConfig
 
-from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.config import Config
 from recbole_llm.registry import MODELS
+from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.yaml_io import find_config_file, parse_value, properties_dir, read_yaml
 
 Write = Callable[[str, str], Path]

@@ -57,7 +57,7 @@ class FREEDOM(DotProductRecommender):
         """Check that the weights of the modalities' graphs can add up to 1.
 
         Raises:
-            ValueError: as ``share_weights``.
+            ValueError: ``share_weights`` refuses the weights.
         """
         if config["modalities"]:
             share_weights(config["modality_weights"], list(config["modalities"]))

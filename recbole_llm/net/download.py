@@ -32,7 +32,7 @@ def download(url: str, path: Path, retries: int, report: Callable[[str], object]
 
     Args:
         url: address of the file.
-        path: where the file goes; its folder exists, and no other process fetches it.
+        path: target file; its folder exists, and no other process fetches it.
         retries: attempts in a row that may bring nothing.
         report: function that gets a line before each retry.
 

@@ -5,12 +5,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from recbole_llm.config import VOLATILE_KEYS
 from recbole_llm.record import RunRecord
 from recbole_llm.report.comparability import dataset_notes, environment_notes
 from recbole_llm.report.records import Run
 from recbole_llm.report.selection import Selection
 from recbole_llm.report.statistics import mean_std
+from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.sweep.space import Value
 from recbole_llm.sweep.spec import Row, Spec
 

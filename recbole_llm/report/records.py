@@ -70,7 +70,7 @@ def keep_records(used: Iterable[Run], folder: Path) -> list[str]:
         folder: the report's folder of records, made if it does not exist.
 
     Returns:
-        Notes: which kept records differ from the runs that are shown, and how many are not shown.
+        Notes on kept records that differ from the runs that are shown, and on those not shown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     notes, shown = [], set()

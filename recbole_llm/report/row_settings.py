@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.config import Config
 from recbole_llm.record import RunRecord
+from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.sweep.sampler import SAMPLERS
 from recbole_llm.sweep.settings import run_settings
 from recbole_llm.sweep.space import Value

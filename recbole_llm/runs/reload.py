@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.config import Config
 from recbole_llm.data.describe import describe_data
 from recbole_llm.data.loading import Split, load_split
 from recbole_llm.record import RunRecord, version_of
+from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.trainer.checkpoint import load_weights
 from recbole_llm.trainer.fit import build_model
 from recbole_llm.trainer.staged import read_stages

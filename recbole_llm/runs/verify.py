@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from recbole_llm.config import Config, fingerprint_of
+from recbole_llm.config import Config
 from recbole_llm.data.describe import describe_data
 from recbole_llm.data.loading import Split, load_split
 from recbole_llm.record import RunRecord, run_name
@@ -15,6 +15,7 @@ from recbole_llm.runs.metrics import Catalogue, recompute
 from recbole_llm.runs.rankings import PARTS, rankings_path, read_rankings
 from recbole_llm.runs.reload import settings_of
 from recbole_llm.runs.rerank import rank_again
+from recbole_llm.settings.fingerprint import fingerprint_of
 
 #: Largest difference of a metric that counts as none: metrics are kept to six digits.
 TOLERANCE = 1e-6 + 0.5e-6

@@ -98,7 +98,7 @@ def split_rows(
             validation and half for test, as in CLCRec (Wei et al., MM 2021): the epoch is chosen on
             other cold users or items than are tested.
         unseen_users: ``drop`` or ``keep`` held-out interactions of users without a training one;
-            None: as the protocol has it.
+            the protocol decides where it is None.
 
     Raises:
         ValueError: an unknown protocol or option, no times, or a part is left empty.

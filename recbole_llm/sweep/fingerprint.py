@@ -9,11 +9,12 @@ from typing import Any
 
 from recbole.utils import ModelType
 
-from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.config import Config
 from recbole_llm.data.atomic import check_inter_files, inter_files
 from recbole_llm.data.items import Items
 from recbole_llm.data.modality import modality_files
 from recbole_llm.files import sha256_of
+from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.sweep.identity import Identity
 from recbole_llm.sweep.settings import resolve_settings
 from recbole_llm.sweep.spec import Row, Spec

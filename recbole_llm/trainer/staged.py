@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import torch
 from recbole.data.dataset.dataset import Dataset
 
-from recbole_llm.config import VOLATILE_KEYS, Config
+from recbole_llm.config import Config
 from recbole_llm.data.loading import Split
 from recbole_llm.locks import only_writer
 from recbole_llm.model.base import ModelHooks, hooks_of
 from recbole_llm.record import RunRecord, Stage
+from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.trainer.checkpoint import check_fields, load_checkpoint, save_checkpoint
 from recbole_llm.trainer.fit import StageOutput, fit_stage
 from recbole_llm.trainer.source import imported_files

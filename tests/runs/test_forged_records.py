@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from recbole_llm.cli.main import main
-from recbole_llm.config import fingerprint_of
 from recbole_llm.record import RunRecord, run_name
 from recbole_llm.runs.rankings import publish_rankings, read_rankings
 from recbole_llm.runs.verify import TOLERANCE, verify_run
+from recbole_llm.settings.fingerprint import fingerprint_of
 
 Train = Callable[..., RunRecord]
 Content = dict[str, Any]
