@@ -314,23 +314,6 @@ def stage_config(config: Config, name: str, spec: StageSpec) -> Config:
         raise ValueError(f"{'' if key in str(error) else f'{key}: '}{error}") from error
 
 
-def check_run(model: str, dataset: str, settings: Mapping[str, Any]) -> None:
-    """Check settings as a run of them would at its start; no data is read.
-
-    Args:
-        model: name of a model.
-        dataset: name of a data set.
-        settings: settings by key, dotted ones too; ``config_files`` as text or list among them.
-
-    Raises:
-        ValueError: a key is unknown or a value may not be set.
-        FileNotFoundError: a config file does not exist.
-    """
-    given = dict(settings)
-    files = given.pop("config_files", None) or []
-    Config(model, dataset, files.split() if isinstance(files, str) else files, given)
-
-
 def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
     """Set ``a.b`` inside the dict ``a``; a plain key is replaced whole."""
     *parents, leaf = key.split(".")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recbole_llm.config import Config, check_run
+from recbole_llm.config import Config
 from recbole_llm.yaml_io import properties_dir
 
 # -- what a run refuses -----------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_refused(model: str, line: dict[str, Any], message: str) -> None:
         Config(model, "ml-100k", command_line=line)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=re.escape(message.replace("command line", "config dict"))):
-        check_run(model, "ml-100k", line)
+        Config(model, "ml-100k", (), line)
 
 
 def test_accepted() -> None:
@@ -182,8 +182,8 @@ def test_accepted() -> None:
 def test_a_models_settings_on_a_dataset_and_the_shipped_configs_are_accepted() -> None:
     for path in sorted((properties_dir() / "model").glob("*/*.yaml")):
         assert Config(path.parent.name, path.stem)
-    check_run("HeLLM", "ml-100k", {"config_files": "properties/quick.yaml"})
-    check_run("GALRec", "ml-100k", {"config_files": ["properties/quick_galrec.yaml"]})
+    Config("HeLLM", "ml-100k", ["properties/quick.yaml"])
+    Config("GALRec", "ml-100k", ["properties/quick_galrec.yaml"])
 
 
 def test_stages_are_known_at_the_start() -> None:
