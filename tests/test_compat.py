@@ -203,6 +203,26 @@ def test_a_split_by_time_puts_the_latest_rows_in_the_test_part(order: str, tmp_p
     assert times == [[1, 2, 3, 4], [5, 6], [7, 8]]
 
 
+@pytest.mark.parametrize("normalize_all", [True, False])
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_interactions_seconds_apart_keep_their_order(
+    model: str, normalize_all: bool, tmp_path: Path
+) -> None:
+    """The file has the latest first; float32 has one time for all of a user's interactions."""
+    rows = [
+        f"u{user}\ti{n}\t{1_600_000_000 + 500_000_000 * user + n}"
+        for user in range(2)
+        for n in (4, 3, 2, 1, 0)
+    ]
+    header = "user_id:token\titem_id:token\ttimestamp:float"
+    write_table(tmp_path / "tiny" / "tiny.inter", header, rows)
+    settings = {"data_path": str(tmp_path), "load_col": None, "protocol": "loo"}
+    settings["normalize_all"] = normalize_all
+    dataset, *parts = load_split(Config(model, "tiny", overrides=settings))
+    held_out = [dataset.id2token("item_id", part.inter_feat["item_id"]) for part in parts[1:]]
+    assert [items.tolist() for items in held_out] == [["i3", "i3"], ["i4", "i4"]]
+
+
 def test_rows_without_a_user_or_an_item_are_refused(tmp_path: Path) -> None:
     """RecBole drops rows 5 and 6 in place of rows 3 and 4: two rows went before them."""
     users, items = ["", "", "u1", "u1", "u2", "u2", "u3"], ["a", "b", "", "", "c", "d", "e"]

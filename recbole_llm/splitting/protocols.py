@@ -163,8 +163,7 @@ def grouped(order: Index, user: Index) -> tuple[Index, Index, Index]:
 
 
 def _leave_one_out(data: Interactions) -> tuple[list[Index], dict[str, Any]]:
-    # RecBole sorts float32 times: with others, ties would fall differently.
-    order = np.argsort(data.time.astype(np.float32), kind="stable")
+    order = np.argsort(data.time, kind="stable")
     order, position, size = grouped(order, data.user)
     left = size - position
     held_out = (left <= 2) & (position > 0)

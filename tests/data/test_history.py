@@ -124,10 +124,10 @@ def test_of_without_times_keeps_the_order_of_parts_and_rows(folder):
 
 
 def test_of_agrees_with_the_split_where_times_are_equal_in_float32(folder):
-    # RecBole keeps times in float32, where Unix seconds 128 s apart may be equal
+    # float32 holds Unix seconds to 128 s; the file has the latest first
     rows = [("ann", f"i{place}", 1_700_000_000 + place) for place in (5, 4, 3, 2, 1)]
     dataset, (train, valid, test) = build(folder, rows)
     held_out = [part.inter_feat["item_id"].item() for part in (valid, test)]
     known = UserHistory.of([train, valid, test])
     assert known.items[-2:].tolist() == held_out
-    assert tokens(dataset, known, "ann") == ["i5", "i4", "i3", "i2", "i1"]
+    assert tokens(dataset, known, "ann") == ["i1", "i2", "i3", "i4", "i5"]
