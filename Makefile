@@ -12,7 +12,7 @@ NUMERIC := tests/graph tests/model tests/llm tests/encoders tests/trainer
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lock demo test test-portable test-slow check check-latest machine format schema wheel clean
+.PHONY: help setup lock demo test test-portable test-slow check check-latest docs machine format schema wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -68,6 +68,9 @@ check-latest: ## the test suite on the newest releases that setup.cfg allows, in
 	$(LATEST)/bin/python .ci/machine.py
 	$(LATEST)/bin/pytest -n 2
 
+docs: $(READY) ## build docs/ to site/; a broken link or heading is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 machine: $(READY) ## print the processor and the versions of the main packages
 	@$(BIN)/python .ci/machine.py
 
@@ -82,4 +85,4 @@ wheel: $(READY) ## build dist/*.whl
 	$(BIN)/python -m build --wheel --no-isolation
 
 clean: ## remove .venv, .venv-latest and build output
-	rm -rf $(VENV) $(LATEST) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LATEST) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
