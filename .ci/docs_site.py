@@ -45,7 +45,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         target = repository_path(source, match[1])
         if not (ROOT / target).is_file():
             return match[0]  # MkDocs reports it
-        site = target.removeprefix("docs/") if target.startswith("docs/") else f"repository/{target}"
+        inside = target.startswith("docs/")
+        site = target.removeprefix("docs/") if inside else f"repository/{target}"
         return posixpath.relpath(site, posixpath.dirname(here) or ".")
 
     return LINK.sub(relinked, markdown)

@@ -8,7 +8,7 @@ from recbole_llm.registry import suggest
 from recbole_llm.settings.values import Origin
 from recbole_llm.splitting.frozen import read_frozen
 
-#: The two evaluation protocols by name; see the README for the papers that use each.
+#: The two evaluation protocols by name; docs/models.md has the papers that use each.
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "loo": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
     "random811": {
