@@ -30,6 +30,7 @@ COMMANDS = (
     "audit",
     "sweep",
     "report",
+    "results",
     "plot-embeddings",
 )
 
