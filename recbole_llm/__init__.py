@@ -1,20 +1,37 @@
-"""recbole-llm: LLM and multimodal recommenders in RecBole, under one honest protocol."""
+"""recbole-llm: LLM and multimodal recommenders in RecBole, under one honest protocol.
+
+Importing this package alone loads no torch; its functions are imported when first asked for.
+"""
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from recbole_llm.record import RunRecord
-
 from recbole_llm.version import __version__
 
-__all__ = ["__version__", "run"]
+if TYPE_CHECKING:
+    from recbole_llm.api import LoadedRun, encode, load, prepare, report, run, split, sweep
+
+_FUNCTIONS = ("LoadedRun", "encode", "load", "prepare", "report", "run", "split", "sweep")
+
+__all__ = [
+    "LoadedRun",
+    "__version__",
+    "encode",
+    "load",
+    "prepare",
+    "report",
+    "run",
+    "split",
+    "sweep",
+]
 
 
-def run(model: str, dataset: str, **overrides: Any) -> "RunRecord":
-    """Train a model on a dataset, evaluate it, and return the run's record.
+def __getattr__(name: str) -> Any:
+    if name not in _FUNCTIONS:
+        raise AttributeError(f"module 'recbole_llm' has no attribute {name!r}")
+    from recbole_llm import api
 
-    See :func:`recbole_llm.quick_start.run`; importing this package alone loads no torch.
-    """
-    from recbole_llm import quick_start
+    return getattr(api, name)
 
-    return quick_start.run(model, dataset, **overrides)
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_FUNCTIONS])

@@ -26,7 +26,8 @@ class ModelHooks:
         begin_epoch                                before each epoch of training
             calculate_loss, backward, after_backward   once a batch
             optimizer.step, after_step                 once a group of accumulated batches
-        export, export_adapter, user_views         with the weights that validation chose
+        export, export_adapter, head_weights, user_views, history_scores
+                                                   with the weights that validation chose
 
     RecBole's own models with a trainer of their own (KGAT, RecVAE, ...) are trained by its loops,
     which call none of the hooks of an epoch.
@@ -36,10 +37,13 @@ class ModelHooks:
             ``(config, dataset, sampler, shuffle=...)``; None for RecBole's of the model's type.
         needs_history: whether evaluation batches, and those of ``user_views``, carry each user's
             recent items (``item_id_list`` and ``item_length``) next to the user's id.
+        ranks_histories: whether the scores depend on those recent items alone, so that new users
+            can be ranked by a history.
     """
 
     train_loader: ClassVar[type[AbstractDataLoader] | None] = None
     needs_history: ClassVar[bool] = False
+    ranks_histories: ClassVar[bool] = False
 
     @classmethod
     def check_settings(cls, config: Config) -> None:
@@ -85,12 +89,30 @@ class ModelHooks:
         """Write the trained adapter for other programs and return its folder; None without one."""
         return None
 
+    def head_weights(self) -> dict[str, Tensor]:
+        """Return the weights that turn the state of a language model into scores, by name.
+
+        Their rows are items by internal id where they have I of them. Empty for other models.
+        """
+        return {}
+
     def user_views(self, interaction: Interaction) -> dict[str, Tensor]:
         """Return the embeddings (B, d) of a batch of users, by the name of each way to read them.
 
         Empty for a model that does not rank by embeddings of users.
         """
         return {}
+
+    def history_scores(self, items: Tensor, lengths: Tensor) -> Tensor | None:
+        """Return the scores (B, I) for new users, known by items (B, S) alone; None if it cannot.
+
+        Only of a model that ranks new users without reading them from a batch.
+
+        Args:
+            items: (B, S) int64, oldest first, zeros behind them.
+            lengths: (B,) int64, at least 1.
+        """
+        return None
 
 
 _HOOKS = [name for name in vars(ModelHooks) if not name.startswith("_")]

@@ -56,6 +56,7 @@ class MLLMRec(DotProductRecommender):
     item_feature: Tensor  # (I, F) E_I*, eq. 12, frozen
     user_feature: Tensor  # (U, F) E_U, eq. 13, frozen
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
+    content: Tensor  # (I, F) E_I, of which ``user_profile: mean`` takes the mean
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
         super().__init__(config, dataset)
@@ -65,7 +66,9 @@ class MLLMRec(DotProductRecommender):
         self.register_buffer("item_feature", propagated, persistent=False)
         # an item bias b_2 adds the same to all of a user's scores: BPR and rankings never see it
         self.item_mlp = projection(feature.size(1), hidden, dim, bias=False)
-        self.is_random = config["user_profile"] == "random"
+        self.register_buffer("content", feature, persistent=False)
+        self.profile_kind = config["user_profile"]
+        self.is_random = self.profile_kind == "random"
         if self.is_random:
             self.user_embedding = nn.Embedding(self.n_users, dim)
         else:
@@ -92,6 +95,21 @@ class MLLMRec(DotProductRecommender):
         if self.is_random:
             return self.user_embedding(user)
         return self.user_mlp(rows(self.user_feature, user))
+
+    @torch.no_grad()
+    def history_scores(self, items: Tensor, lengths: Tensor) -> Tensor | None:
+        """Return the scores (B, I) of new users by the mean of their items' features.
+
+        None for other profiles, and with GCN_UI, which has no node for a new user.
+
+        Args:
+            items: (B, S) int64, zeros behind them.
+            lengths: (B,) int64, at least 1.
+        """
+        if self.profile_kind != "mean" or self.n_layers:
+            return None
+        total = F.embedding(items, self.content).sum(dim=1)  # (B, F); row 0, padding, is zero
+        return self.user_mlp(total / lengths.unsqueeze(1)) @ self.embeddings()[1].T
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR, a scalar averaged over B (eq. 15; the paper sums, the authors average)."""

@@ -6,6 +6,7 @@ Departs from the paper: cross-entropy over the catalogue (as RecBole's default) 
 cross-entropy with one negative; a position at the head of a window sees the window only.
 """
 
+import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender.sasrec import SASRec
 from recbole.utils import InputType, ModelType
@@ -44,6 +45,7 @@ class SASRecCausal(SASRec):
     input_type = InputType.POINTWISE
     train_loader = WindowLoader
     needs_history = True
+    ranks_histories = True
 
     @classmethod
     def check_settings(cls, config: Config) -> None:
@@ -74,6 +76,11 @@ class SASRecCausal(SASRec):
         real = target > 0
         states = self.states(interaction[self.ITEM_SEQ])[real]  # (positions, d)
         return full_softmax_loss(states, self.item_embedding.weight, target[real])
+
+    @torch.no_grad()
+    def user_views(self, interaction: Interaction) -> dict[str, Tensor]:
+        """Return the hidden state (B, d) at each user's last item, the one way to read them."""
+        return {"": self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])}
 
     def export(self) -> dict[str, Tensor]:
         """Return the embeddings that a later stage of another model takes over."""

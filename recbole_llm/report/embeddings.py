@@ -24,7 +24,7 @@ from recbole_llm.model.base import hooks_of
 from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, plain_text, save_figure
 from recbole_llm.record import RunRecord
 from recbole_llm.report.csv_files import to_csv
-from recbole_llm.runs.reload import LoadedRun, load_run
+from recbole_llm.runs.reload import ReloadedRun, load_run
 
 Points = NDArray[np.float64]
 _GRID = 100  # points of the density along each side of the plane
@@ -124,7 +124,7 @@ def user_maps(
     return maps
 
 
-def _user_views(loaded: LoadedRun, users: NDArray[np.int64]) -> dict[str, Points]:
+def _user_views(loaded: ReloadedRun, users: NDArray[np.int64]) -> dict[str, Points]:
     """Return the embeddings (n, d) of users by name of the view; "" where there is but one."""
     hooks = hooks_of(loaded.model)
     parts: dict[str, list[Tensor]] = {}
@@ -140,7 +140,7 @@ def _user_views(loaded: LoadedRun, users: NDArray[np.int64]) -> dict[str, Points
 
 
 def _user_batches(
-    loaded: LoadedRun, users: NDArray[np.int64], with_history: bool
+    loaded: ReloadedRun, users: NDArray[np.int64], with_history: bool
 ) -> Iterator[Interaction]:
     """Yield batches of users, with their training items where the model reads them.
 

@@ -18,7 +18,7 @@ from recbole_llm.trainer.staged import read_stages
 from recbole_llm.version import __version__
 
 
-class LoadedRun(NamedTuple):
+class ReloadedRun(NamedTuple):
     """A finished run; the model is in evaluation mode, with the weights that validation chose."""
 
     record: RunRecord
@@ -27,7 +27,7 @@ class LoadedRun(NamedTuple):
     model: nn.Module
 
 
-def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
+def load_run(run: str | Path, data_path: str | None = None) -> ReloadedRun:
     """Load a finished run: its record, its settings, its data and its model.
 
     Args:
@@ -60,7 +60,7 @@ def load_run(run: str | Path, data_path: str | None = None) -> LoadedRun:
     outputs = read_stages(config, data_key, split.dataset)
     model = build_model(config, split.train, outputs)
     load_weights(model, checkpoint, config["device"])
-    return LoadedRun(record, config, split, model.eval())
+    return ReloadedRun(record, config, split, model.eval())
 
 
 def config_of(record: RunRecord, data_path: str | None = None) -> Config:
@@ -72,17 +72,7 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
         ValueError: a setting of the record has another value now, or none, as after a change of
             the program; the text says which version made the run.
     """
-    defaults = Config(record.model, record.dataset).internal_config_dict
-    settings = settings_of(record, defaults, data_path)
-    settings.pop("MODEL_TYPE", None)  # an enum, which the record has as text; the model's own
-    # One of the two says how to split; where the files are split already, neither may.
-    settings.pop("protocol" if record.protocol == "custom" else "eval_args", None)
-    if record.protocol == "fixed":
-        settings.pop("protocol", None)
-    if record.config.get("split"):
-        settings.pop("eval_args", None)
-    if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
-        settings["train_neg_sample_args"] = None  # RecBole refuses what it resolves None to
+    settings = overrides_of(record, data_path)
     settings["show_progress"] = False
     if "cache_dir" in record.config:
         settings["cache_dir"] = record.config["cache_dir"]
@@ -100,6 +90,30 @@ def config_of(record: RunRecord, data_path: str | None = None) -> Config:
             f"{__version__}."
         )
     return config
+
+
+def overrides_of(record: RunRecord, data_path: str | None = None) -> dict[str, Any]:
+    """Return the settings from which ``Config`` resolves those of a run again.
+
+    Args:
+        record: record of the run.
+        data_path: parent of the dataset's folder, if it is not where the run found it.
+
+    Raises:
+        ValueError: neither the record nor ``data_path`` says where the data is.
+    """
+    defaults = Config(record.model, record.dataset).internal_config_dict
+    settings = settings_of(record, defaults, data_path)
+    settings.pop("MODEL_TYPE", None)  # an enum, which the record has as text; the model's own
+    # One of the two says how to split; where the files are split already, neither may.
+    settings.pop("protocol" if record.protocol == "custom" else "eval_args", None)
+    if record.protocol == "fixed":
+        settings.pop("protocol", None)
+    if record.config.get("split"):
+        settings.pop("eval_args", None)
+    if (settings.get("train_neg_sample_args") or {}).get("distribution") == "none":
+        settings["train_neg_sample_args"] = None  # RecBole refuses what it resolves None to
+    return settings
 
 
 def settings_of(

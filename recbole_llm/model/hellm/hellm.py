@@ -81,6 +81,7 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
     input_type = InputType.POINTWISE
     train_loader = PrefixLoader
     needs_history = True
+    ranks_histories = True
     item_table: Tensor  # (I, width) frozen [graph ; sequence] embeddings of unit variance
     graph_table: Tensor  # (I, d) frozen E^Graph
     llm: Any  # the frozen trunk in PEFT's wrapper
