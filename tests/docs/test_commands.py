@@ -78,7 +78,8 @@ def test_options_and_settings_of_a_command_exist(command: doc_blocks.Command, de
         if arguments.spec.startswith("benchmarks/"):
             load_spec(arguments.spec, arguments.profile)
     else:
-        assert name in ("split", "inspect", "audit", "verify", "results", "plot-embeddings")
+        plain = ("split", "inspect", "audit", "verify", "results", "plot-embeddings")
+        assert name in (*plain, "runs", "recommend", "export", "serve")
     if name in ("split", "inspect", "audit", "encode", "reason"):
         data_config(arguments.dataset, None, settings)
     elif name not in ("run", "sweep"):
