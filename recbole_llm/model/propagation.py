@@ -4,7 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.data.ties import tie_order
 from recbole_llm.graph.adjacency import bipartite_norm_adj, row_norm_matrix
+from recbole_llm.graph.common_items import user_user_graph
+from recbole_llm.graph.segment import segment_softmax
 from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
 
 
@@ -83,3 +86,26 @@ def interaction_operator(dataset: MultimodalDataset) -> Operator:
     """Return the binary interactions R (U, I) of ``dataset``, the training part, as a layer."""
     edges = dataset.inter_matrix(form="coo")
     return Operator(csr_matrix(edges.row, edges.col, None, (dataset.user_num, dataset.item_num)))
+
+
+def user_neighbour_operator(dataset: MultimodalDataset, k: int) -> Operator:
+    """Return the weighted mean over each user's neighbours (U, U) as a layer.
+
+    A user's neighbours are the ``k`` others with the most training items in common; their weights
+    are a softmax of the numbers of common items. Of users with equally many, a hash of their tokens
+    decides. DualGNN, DRAGON and COHESION have this layer. Their public codes repeat neighbours of
+    users who have fewer than ``k``; here they have the neighbours that exist, or an empty row.
+
+    Args:
+        dataset: training part.
+        k: number of neighbours, >= 1.
+
+    Raises:
+        ValueError: ``k`` is not positive.
+    """
+    edges, n_users = dataset.inter_matrix(form="coo"), dataset.user_num
+    place = tie_order(dataset.field2id_token[dataset.uid_field])
+    graph = user_user_graph(edges.row, edges.col, n_users, dataset.item_num, k, place)
+    source, target = graph.edge_index
+    weight = segment_softmax(graph.n_common, source, n_users)
+    return Operator(csr_matrix(source, target, weight, (n_users, n_users)))

@@ -10,7 +10,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm.data.loader import FullRankLoader
-from recbole_llm.trainer.ranking import Ranking, rank_batch, tie_order
+from recbole_llm.data.ties import tie_order
+from recbole_llm.trainer.ranking import Ranking, rank_batch
 from recbole_llm.trainer.saving import SavingMixin
 
 # What RecBole's collector may gather besides counts of the dataset.

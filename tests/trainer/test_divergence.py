@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
+from recbole_llm.data.ties import tie_order
 from recbole_llm.trainer.divergence import check_finite, warn_of_growth
-from recbole_llm.trainer.ranking import rank_batch, tie_order
+from recbole_llm.trainer.ranking import rank_batch
 
 
 @pytest.mark.parametrize(("loss", "word"), [(math.nan, "NaN"), (math.inf, "infinite")])

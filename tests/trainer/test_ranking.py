@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.trainer.ranking import rank_batch, tie_order
+from recbole_llm.data.ties import tie_order
+from recbole_llm.trainer.ranking import rank_batch
 
 
 def ids(*pairs):
@@ -164,12 +165,3 @@ def test_hidden_items_are_listed_last_and_no_tie_brings_them_back():
     items, top, *_ = rank_batch(scores, ids((0, 2)), *ids(), 5, place)
     assert items[0, :4].tolist() == [3, 1, 5, 4]
     assert torch.isinf(top[0, 4:]).all()
-
-
-def test_places_are_a_permutation_by_the_hash_of_tokens():
-    tokens = ["[PAD]", "b", "a", "c"]
-    place = tie_order(tokens)
-    assert sorted(place.tolist()) == [0, 1, 2, 3]
-    other = tie_order(["[PAD]", "c", "b", "a"])
-    order = {token: int(place[n]) for n, token in enumerate(tokens)}
-    assert [order[t] for t in ("[PAD]", "c", "b", "a")] == other.tolist()
