@@ -6,8 +6,6 @@ Departs from the public code: item features are frozen, not trained. With more t
 the weights of their graphs add up to 1, as the paper's alpha and 1 - alpha do.
 """
 
-from collections.abc import Mapping
-
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_uniform_initialization
@@ -16,13 +14,12 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.graph.adjacency import bipartite_norm_adj, norm_interactions
-from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.model.base import DotProductRecommender
+from recbole_llm.model.item_mixture import ITEM_MIXTURE, mixed_item_graph, share_weights
 from recbole_llm.model.loss import bpr_loss
-from recbole_llm.model.modality_graph import REFINEMENT, FrozenFeatures, item_graph_operators
-from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
-from recbole_llm.settings.group import MapOf, Optional, Settings
+from recbole_llm.model.modality_graph import FrozenFeatures
+from recbole_llm.model.propagation import EdgeSampler, propagate_mean, rows, training_adjacency
+from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Float, Int
 
@@ -37,13 +34,11 @@ class FREEDOM(DotProductRecommender):
 
     settings = (
         TRAINING
-        | REFINEMENT
+        | ITEM_MIXTURE
         | Settings(
             embedding_size=Int(1),
             n_layers=Int(0),
             n_item_layers=Int(0),
-            knn_k=Int(1),
-            modality_weights=Optional(MapOf(Float(0))),
             edge_dropout=Float(0, below=1),
             reg_weight=Float(0),
         )
@@ -72,22 +67,15 @@ class FREEDOM(DotProductRecommender):
         self.features = FrozenFeatures("FREEDOM", dataset)
         self.project = self.features.linear(dim)
         self.apply(xavier_uniform_initialization)
-        self.modality_weights = share_weights(config["modality_weights"], self.features.names)
-        self.item_graphs = item_graph_operators(config, dataset, self.features, weighted=False)
+        self.item_graph = mixed_item_graph(config, dataset, self.features)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
-        edges = dataset.inter_matrix(form="coo")
-        block = norm_interactions(edges.row, edges.col, self.n_users, self.n_items).to_sparse_coo()
-        self.register_buffer("edge_index", block.indices(), persistent=False)  # (2, E)
-        self.register_buffer("edge_weight", block.values(), persistent=False)  # 1 / sqrt(d_u d_i)
+        self.sampler = EdgeSampler(dataset)
         self._sampled: Tensor | None = None  # None: all edges
 
     def begin_epoch(self) -> None:
         """Draw the epoch's user-item graph: few edges of popular nodes are kept (section 3.2)."""
-        if not self.edge_dropout:
-            return
-        n_kept = int(len(self.edge_weight) * (1.0 - self.edge_dropout))
-        user, item = self.edge_index[:, sample_edges(self.edge_weight, n_kept)]
-        self._sampled = bipartite_norm_adj(user, item, self.n_users, self.n_items)
+        if self.edge_dropout:
+            self._sampled = self.sampler.draw(self.edge_dropout)
 
     def forward(self, norm_adj: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return user (U, d) and item (I, d) embeddings, by default over all training edges."""
@@ -96,16 +84,8 @@ class FREEDOM(DotProductRecommender):
         out = propagate_mean(adjacency, hidden, self.n_layers)
         item_h = self.item_embedding.weight
         for _ in range(self.n_item_layers):
-            item_h = self.propagate_items(item_h)
+            item_h = self.item_graph(item_h)
         return out[: self.n_users], out[self.n_users :] + item_h
-
-    def propagate_items(self, item_h: Tensor) -> Tensor:
-        """Return one layer over the weighted sum of the modalities' item graphs, (I, d)."""
-        layers = [
-            weight * graph(item_h)
-            for weight, graph in zip(self.modality_weights, self.item_graphs.values(), strict=True)
-        ]
-        return sum(layers[1:], layers[0])
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR plus lambda times each modality's BPR, a scalar averaged over B."""
@@ -125,27 +105,3 @@ class FREEDOM(DotProductRecommender):
             scores = (user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1)
             loss = loss + self.reg_weight * bpr_loss(*scores)
         return loss
-
-
-def share_weights(given: Mapping[str, float] | None, names: list[str]) -> list[float]:
-    """Return one weight a modality, adding up to 1; those not given share the rest equally.
-
-    Args:
-        given: weights >= 0 of some modalities, or of all, by name; None: of none.
-        names: names of all modalities, in the order of the result.
-
-    Raises:
-        ValueError: a weight is negative, the given ones exceed 1 although others are left, or all
-            weights are 0.
-    """
-    given = given or {}
-    fixed = {name: float(given[name]) for name in names if name in given}
-    others, left = len(names) - len(fixed), 1.0 - sum(fixed.values())
-    if min(fixed.values(), default=0.0) < 0 or (others and left < 0):
-        raise ValueError(
-            f"modality_weights must be numbers >= 0 that add up to at most 1, got {dict(given)}."
-        )
-    weights = [fixed.get(name, left / max(others, 1)) for name in names]
-    if not sum(weights) > 0:
-        raise ValueError(f"modality_weights leave every modality of {names} without weight.")
-    return [weight / sum(weights) for weight in weights]

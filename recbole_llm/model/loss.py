@@ -28,6 +28,11 @@ def l2_loss(*rows: Tensor) -> Tensor:
     return sum((row.square().sum() for row in rows), torch.zeros(())) / (2 * rows[0].size(0))
 
 
+def mean_square(table: Tensor) -> Tensor:
+    """Return the mean of the squared numbers of a table (B, d), an L2 term that no size changes."""
+    return table.square().mean()
+
+
 def ranking_loss(user_e: Tensor, pos_e: Tensor, neg_e: Tensor, reg_weight: float) -> Tensor:
     """Return BPR of inner products plus L2 of the same rows, a scalar averaged over the batch.
 

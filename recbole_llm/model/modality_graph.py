@@ -23,6 +23,9 @@ REFINEMENT = Settings(
     cooccurrence_k=Int(1),
 )
 
+#: Setting of ``item_features``.
+TRAINED_FEATURES = Settings(train_features=Bool())
+
 
 class FrozenFeatures(nn.Module):
     """The features (I, F_m) of a dataset's modalities by name, float32, row 0 zero, not trained.
@@ -56,6 +59,38 @@ class FrozenFeatures(nn.Module):
         """Return a new linear map F_m -> ``width``, with or without bias, for each modality."""
         maps = {name: nn.Linear(x.size(1), width, bias=bias) for name, x in self.items()}
         return nn.ModuleDict(maps)
+
+
+class TrainedFeatures(FrozenFeatures):
+    """The features of a dataset's modalities as starting values of weights that are trained.
+
+    MMRec's code has them in BM3, FREEDOM, LATTICE and MGCN. Item-item graphs are those of the
+    starting values.
+    """
+
+    def __init__(self, model: str, dataset: MultimodalDataset) -> None:
+        super().__init__(model, dataset)
+        for name in self.names:
+            feature = self.get_buffer(f"{name}_feature").clone()
+            delattr(self, f"{name}_feature")
+            self.register_parameter(f"{name}_feature", nn.Parameter(feature))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.get_parameter(f"{name}_feature")
+
+
+def item_features(model: str, config: Config, dataset: MultimodalDataset) -> FrozenFeatures:
+    """Return a dataset's features, trained if ``train_features`` says so.
+
+    Args:
+        model: name of the model, for the error.
+        config: settings, of which ``train_features`` is read.
+        dataset: dataset that names at least one modality.
+
+    Raises:
+        ValueError: the dataset names no modality.
+    """
+    return (TrainedFeatures if config["train_features"] else FrozenFeatures)(model, dataset)
 
 
 def modality_names(

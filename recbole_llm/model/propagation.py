@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.data.ties import tie_order
-from recbole_llm.graph.adjacency import bipartite_norm_adj, row_norm_matrix
+from recbole_llm.data.tie_order import tie_order
+from recbole_llm.graph.adjacency import bipartite_norm_adj, norm_interactions, row_norm_matrix
 from recbole_llm.graph.common_items import user_user_graph
+from recbole_llm.graph.sampling import sample_edges
 from recbole_llm.graph.segment import segment_softmax
 from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
 
@@ -74,6 +75,34 @@ def training_adjacency(dataset: MultimodalDataset) -> Tensor:
     """Return D^-1/2 A D^-1/2 (N, N) of the interactions of ``dataset``, the training part."""
     edges = dataset.inter_matrix(form="coo")
     return bipartite_norm_adj(edges.row, edges.col, dataset.user_num, dataset.item_num)
+
+
+class EdgeSampler(nn.Module):
+    """Training interactions to draw from, those of popular users and items less often.
+
+    An interaction's weight is 1 / sqrt(d_u d_i), with the numbers d of training interactions.
+    FREEDOM (arXiv:2211.06924, section 3.2) and PGL draw a graph of them each epoch.
+
+    Args:
+        dataset: training part.
+    """
+
+    edge_index: Tensor  # (2, E) int64
+    edge_weight: Tensor  # (E,)
+
+    def __init__(self, dataset: MultimodalDataset) -> None:
+        super().__init__()
+        self.shape = dataset.user_num, dataset.item_num
+        edges = dataset.inter_matrix(form="coo")
+        block = norm_interactions(edges.row, edges.col, *self.shape).to_sparse_coo()
+        self.register_buffer("edge_index", block.indices(), persistent=False)
+        self.register_buffer("edge_weight", block.values(), persistent=False)
+
+    def draw(self, dropout: float) -> Tensor:
+        """Return D^-1/2 A D^-1/2 (N, N) of those that are left without a share ``dropout``."""
+        n_kept = int(len(self.edge_weight) * (1.0 - dropout))
+        user, item = self.edge_index[:, sample_edges(self.edge_weight, n_kept)]
+        return bipartite_norm_adj(user, item, *self.shape)
 
 
 def user_mean_matrix(dataset: MultimodalDataset) -> Tensor:

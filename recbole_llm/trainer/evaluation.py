@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recbole_llm.data.loader import FullRankLoader
-from recbole_llm.data.ties import tie_order
+from recbole_llm.data.tie_order import tie_order
 from recbole_llm.trainer.ranking import Ranking, rank_batch
 from recbole_llm.trainer.saving import SavingMixin
 

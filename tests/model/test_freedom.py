@@ -22,7 +22,7 @@ from dense import (
     weights,
 )
 
-from recbole_llm.model.freedom import share_weights
+from recbole_llm.model.item_mixture import share_weights
 
 SETTINGS = {
     "protocol": "loo",

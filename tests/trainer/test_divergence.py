@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from recbole_llm.data.ties import tie_order
+from recbole_llm.data.tie_order import tie_order
 from recbole_llm.trainer.divergence import check_finite, warn_of_growth
 from recbole_llm.trainer.ranking import rank_batch
 

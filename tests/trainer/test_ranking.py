@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recbole_llm.data.ties import tie_order
+from recbole_llm.data.tie_order import tie_order
 from recbole_llm.trainer.ranking import rank_batch
 
 

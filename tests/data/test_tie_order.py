@@ -1,4 +1,4 @@
-from recbole_llm.data.ties import tie_order
+from recbole_llm.data.tie_order import tie_order
 
 
 def test_places_are_a_permutation_by_the_hash_of_tokens():

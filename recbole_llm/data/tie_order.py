@@ -1,4 +1,4 @@
-"""An order for equals: items of equal score, users of equally many common items."""
+"""The order of items that are equal: a hash of their tokens."""
 
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def tie_order(tokens: Sequence[object]) -> Tensor:
-    """Return the place of each item, or user, among equals: the order of a hash of their tokens.
+    """Return each item's place among items of equal score: the order of a hash of their tokens.
 
     It depends on nothing but the token, so neither popularity, nor the order of a file, nor the
     device decides a tie.
 
     Args:
-        tokens: n item or user tokens by internal id.
+        tokens: I item tokens by internal id.
 
     Returns:
-        (n,) int64, a permutation of 0..n-1.
+        (I,) int64, a permutation of 0..I-1.
     """
     digests = [blake2b(str(token).encode(), digest_size=16).digest() for token in tokens]
     place = torch.empty(len(digests), dtype=torch.int64)
