@@ -29,11 +29,26 @@ def bipartite_norm_adj(user: Array, item: Array, n_users: int, n_items: int) -> 
     """
     block = norm_interactions(user, item, n_users, n_items).to_sparse_coo()
     user_id, item_id = block.indices()  # (E',) each, without repetitions
-    item_node = item_id + n_users
+    return bipartite_matrix(user_id, item_id, block.values(), n_users, n_items)
+
+
+def bipartite_matrix(
+    user: Tensor, item: Tensor, weight: Tensor, n_users: int, n_items: int
+) -> Tensor:
+    """Return the symmetric matrix (N, N) of a user-item graph, users first, as sparse CSR.
+
+    Args:
+        user: (E,) int64 user ids.
+        item: (E,) int64 item ids; item i is node U + i.
+        weight: (E,) numbers, one an edge; an edge given more than once has their sum.
+        n_users: U, padding id 0 included.
+        n_items: I, padding id 0 included.
+    """
+    item_node = item + n_users
     return csr_matrix(
-        torch.cat([user_id, item_node]),
-        torch.cat([item_node, user_id]),
-        torch.cat([block.values(), block.values()]),
+        torch.cat([user, item_node]),
+        torch.cat([item_node, user]),
+        torch.cat([weight, weight]),
         (n_users + n_items, n_users + n_items),
     )
 

@@ -76,7 +76,7 @@ class GRCN(DotProductRecommender):
             feature: (I, F_m) frozen features.
         """
         item_h = F.normalize(F.leaky_relu(self.project[name](feature)), dim=-1)  # (I, d)
-        user_h = F.normalize(self.preference[name].weight, dim=-1)  # (U, d)
+        user_h = F.normalize(self.preference.get_parameter(f"{name}.weight"), dim=-1)  # (U, d)
         for _ in range(self.n_routings):
             attention = self.user_edges.softmax(self.user_edges.dot(user_h, item_h))  # (E,)
             user_h = F.normalize(user_h + self.user_edges.matmul(attention, item_h), dim=-1)
