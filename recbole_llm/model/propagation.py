@@ -1,5 +1,6 @@
 """Propagation over user-item graphs, and the sparse operators that models share."""
 
+import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -109,6 +110,14 @@ def user_mean_matrix(dataset: MultimodalDataset) -> Tensor:
     """Return D_u^-1 R (U, I) of ``dataset``, the training part: the mean over a user's items."""
     edges = dataset.inter_matrix(form="coo")
     return row_norm_matrix(edges.row, edges.col, dataset.user_num, dataset.item_num)
+
+
+def neighbour_mean(dataset: MultimodalDataset) -> Operator:
+    """Return D^-1 A (N, N) of ``dataset``, the training part, as a layer: means over neighbours."""
+    edges, n_users = dataset.inter_matrix(form="coo"), dataset.user_num
+    item, n_nodes = edges.col + n_users, n_users + dataset.item_num
+    row, col = np.concatenate([edges.row, item]), np.concatenate([item, edges.row])
+    return Operator(row_norm_matrix(row, col, n_nodes, n_nodes))
 
 
 def interaction_operator(dataset: MultimodalDataset) -> Operator:
