@@ -11,8 +11,9 @@ from torch import Tensor
 from recbole_llm.config import Config
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.data.loading import build_loaders
+from recbole_llm.data.tie_order import tie_order
 from recbole_llm.runs.loaded import load
-from recbole_llm.trainer.ranking import rank_batch, tie_order
+from recbole_llm.trainer.ranking import rank_batch
 
 _Loaded = tuple[Config, Any, Dataset, AbstractDataLoader, AbstractDataLoader, AbstractDataLoader]
 

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from recbole_llm.data.items import Items
 from recbole_llm.data.loader import interaction_pairs
+from recbole_llm.data.tie_order import tie_order
 from recbole_llm.data.titles import item_titles
 from recbole_llm.registry import suggest
 from recbole_llm.runs.histories import HistoryScorer
 from recbole_llm.runs.reload import ReloadedRun
 from recbole_llm.runs.scoring import Scorer
-from recbole_llm.trainer.ranking import rank_batch, tie_order
+from recbole_llm.trainer.ranking import rank_batch
 
 #: What may be left out of the lists, with its meaning.
 HIDE = {
