@@ -55,6 +55,7 @@ class PGL(DotProductRecommender):
 
     input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
+    subgraph: Tensor | None  # sparse (N, N), the same of the edges to train on
 
     @classmethod
     def check_settings(cls, config: Config) -> None:
@@ -87,18 +88,19 @@ class PGL(DotProductRecommender):
         self.item_graph = mixed_item_graph(config, dataset, self.features)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self.sampler = EdgeSampler(dataset)
-        self._subgraph: Tensor | None = None  # None: not drawn yet
+        principal = None
         if config["subgraph"] == "global":
             self.edge_dropout = 0.0
             (user, item), weight = self.sampler.edge_index, self.sampler.edge_weight
             size = self.n_users, self.n_items
             # half of d: each singular value of the graph's (N, N) matrix comes twice
-            self._subgraph = principal_adj(user, item, weight, *size, dim // 2)
+            principal = principal_adj(user, item, weight, *size, dim // 2)
+        self.register_buffer("subgraph", principal, persistent=False)  # None: not drawn yet
 
     def begin_epoch(self) -> None:
         """Draw the epoch's local subgraph: few edges of popular nodes are kept."""
         if self.edge_dropout:
-            self._subgraph = self.sampler.draw(self.edge_dropout)
+            self.subgraph = self.sampler.draw(self.edge_dropout)
 
     def forward(self, norm_adj: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return user (U, M d) and item (I, M d) embeddings, by default over all training edges."""
@@ -119,9 +121,9 @@ class PGL(DotProductRecommender):
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR over the subgraph plus the contrast of dropped-out views, a scalar."""
         user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        if self._subgraph is None:
+        if self.subgraph is None:
             self.begin_epoch()
-        user_emb, item_emb = self(self._subgraph)
+        user_emb, item_emb = self(self.subgraph)
         user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
         loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
         if self.cl_weight:

@@ -69,7 +69,11 @@ class SLMRec(DotProductRecommender):
         self.fuse_user = nn.Linear(dim * self.n_views, dim)
         self.fuse_item = nn.Linear(dim * self.n_views, dim)
         if self.ssl_task == "FAC":
-            self.anchor_heads, self.modality_heads = contrast_heads(dim, len(self.features))
+            coarsest = dim // 2 if len(self.features) > 1 else dim
+            widths = [dim] * (len(self.features) - 1) + [coarsest]
+            self.anchor_heads = nn.ModuleList([nn.Linear(dim, width) for width in widths])
+            # A bias would add the same to every candidate; the softmax leaves it out.
+            self.modality_heads = nn.ModuleList([nn.Linear(dim, w, bias=False) for w in widths])
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self.apply(xavier_uniform_initialization)
 
@@ -110,7 +114,7 @@ class SLMRec(DotProductRecommender):
         return loss + self.ssl_weight * self.augmented(user, item)
 
     def fine_and_coarse(self, items: Tensor) -> Tensor:
-        """Return the loss of task FAC: the id finds each modality, in ever coarser spaces.
+        """Return the loss of task FAC: the id finds each modality, in a space behind the last one.
 
         Inner products are not normalised, as in the authors' code.
 
@@ -143,17 +147,3 @@ class SLMRec(DotProductRecommender):
             anchor, other = fuse(rows(left, index)), fuse(rows(right, index))  # (B, d)
             loss = loss + info_nce(anchor, other, other, self.ssl_temperature)
         return loss
-
-
-def contrast_heads(dim: int, n_modalities: int) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """Return for each modality the layer of the id, behind those before, and the modality's own.
-
-    Spaces have width ``dim``, the last of two or more half of it.
-    """
-    widths = [dim] * n_modalities
-    if n_modalities > 1:
-        widths[-1] = dim // 2
-    anchors = nn.ModuleList([nn.Linear(dim, width) for width in widths])
-    # A bias here would add the same to every candidate of an anchor; the softmax leaves it out.
-    modalities = nn.ModuleList([nn.Linear(dim, width, bias=False) for width in widths])
-    return anchors, modalities

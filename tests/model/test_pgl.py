@@ -69,7 +69,7 @@ def loss_in_numpy(w, bench, interaction, adjacency, cl_weight=SETTINGS["cl_weigh
 
 
 def subgraph(model):
-    return model._subgraph.to_dense().double().numpy()
+    return model.subgraph.to_dense().double().numpy()
 
 
 @pytest.mark.parametrize("n_item_layers", [0, 1, 2])
