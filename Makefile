@@ -69,7 +69,7 @@ check-latest: ## the test suite on the newest releases that setup.cfg allows, in
 	$(LATEST)/bin/pytest -n 2
 
 docs: $(READY) ## build docs/ to site/; a broken link or heading is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 machine: $(READY) ## print the processor and the versions of the main packages
 	@$(BIN)/python .ci/machine.py

@@ -21,7 +21,8 @@ LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(?=[)#])")
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the linked files of the repository."""
-    waiting = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
+    pages = [file.src_uri for file in files.documentation_pages()]
+    waiting = [f"docs/{page}" for page in pages if (ROOT / "docs" / page).is_file()]
     known = set(waiting)
     while waiting:
         page = waiting.pop()
@@ -47,6 +48,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match[0]  # MkDocs reports it
         inside = target.startswith("docs/")
         site = target.removeprefix("docs/") if inside else f"repository/{target}"
+        if inside and site.endswith(".ipynb"):
+            site = site.removesuffix(".ipynb") + ".md"  # its page, see docs_notebooks
         return posixpath.relpath(site, posixpath.dirname(here) or ".")
 
     return LINK.sub(relinked, markdown)

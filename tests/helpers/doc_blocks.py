@@ -62,28 +62,35 @@ def blocks() -> Iterator[Block]:
 
 
 def shell_blocks() -> Iterator[Block]:
-    """Yield the shell blocks of all pages, those of the README included, which are indented."""
+    """Yield the shell blocks of all pages, those that are indented instead of fenced included."""
     yield from (block for block in blocks() if block.language == "sh")
-    text = re.sub(_FENCE, lambda match: "\n" * match[0].count("\n"), _readme())
-    for match in re.finditer(r"(?:^ {4}\S.*\n)+", text, flags=re.MULTILINE):
-        line = text[: match.start()].count("\n") + 1
-        body = re.sub(r"^ {4}", "", match[0], flags=re.MULTILINE)
-        yield Block("README.md", line, "sh", "", body, "")
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(_FENCE, lambda match: "\n" * match[0].count("\n"), text)
+        for match in re.finditer(r"(?:^ {4}\S.*\n)+", text, flags=re.MULTILINE):
+            line = text[: match.start()].count("\n") + 1
+            body = re.sub(r"^ {4}", "", match[0], flags=re.MULTILINE)
+            yield Block(str(path.relative_to(ROOT)), line, "sh", "", body, "")
 
 
 def commands() -> Iterator[Command]:
     """Yield every line of a shell block that starts one of this package's programs."""
     for block in shell_blocks():
         for number, line in enumerate(_joined(block.body), block.line):
-            words = shlex.split(line, comments=True)
-            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                words.pop(0)
-            if words and words[0] in PROGRAMS:
-                yield Command(f"{block.page}:{number}", words)
+            if re.search(rf"(?:^|\s)(?:{'|'.join(PROGRAMS)}) ", line):
+                words = _from_program(shlex.split(line, comments=True))
+                if words:
+                    yield Command(f"{block.page}:{number}", words)
 
 
-def _readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def _from_program(words: list[str]) -> list[str]:
+    """Return a program and its arguments, from ``A=b program``, or ``python -m recbole_llm``."""
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
+    if "-m" in words[:-1] and words[words.index("-m") + 1] == "recbole_llm":
+        rest = words[words.index("-m") + 2 :]
+        return ["run_recbole" if rest[:1] and rest[0].startswith("-") else "recbole_llm", *rest]
+    return words if words and words[0] in PROGRAMS else []
 
 
 def _joined(body: str) -> list[str]:
