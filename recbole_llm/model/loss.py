@@ -64,6 +64,27 @@ def info_nce(anchor: Tensor, positive: Tensor, candidates: Tensor, temperature: 
     return (log_sum_exp_dot(anchor / temperature, candidates) - pos_logit).mean()
 
 
+def noise_contrast(embedding: Tensor, noise: float, temperature: float) -> Tensor:
+    """Return InfoNCE between two views of the same rows, each moved by a random vector.
+
+    The vectors have the signs of their rows (Yu et al., "SimGCL", SIGIR 2022, arXiv:2112.08679,
+    eq. 6 and 7).
+
+    Args:
+        embedding: (B, d).
+        noise: length of the vectors, >= 0.
+        temperature: > 0.
+    """
+    moves = F.normalize(torch.rand(2, *embedding.shape, device=embedding.device), dim=-1)
+    first, second = embedding + embedding.sign() * moves * noise
+    return info_nce(first, second, second, temperature)
+
+
+def moment_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Return |var - var| + |mean - mean| of all numbers of two tables, a scalar."""
+    return (first.var() - second.var()).abs() + (first.mean() - second.mean()).abs()
+
+
 def full_softmax_loss(states: Tensor, table: Tensor, target: Tensor) -> Tensor:
     """Return the mean cross-entropy of ``states @ table.T``, at about half the usual cost on a CPU.
 

@@ -190,6 +190,22 @@ def refined_item_adj(
     return refined_adj(semantic_graph(feature, semantic_k, threshold), audience, len(feature))
 
 
+def content_view(
+    item_h: Tensor, n_layers: int, item_graph: nn.Module, user_items: nn.Module
+) -> Tensor:
+    """Return a view of all nodes (N, d) by content: MGCN's, GUME's and SMORE's have this form.
+
+    Args:
+        item_h: (I, d) items, such as id embeddings that content gates.
+        n_layers: number of layers over the item-item graph, >= 0.
+        item_graph: operator (I, I).
+        user_items: operator (U, I) by which users receive the propagated embeddings of their items.
+    """
+    for _ in range(n_layers):
+        item_h = item_graph(item_h)
+    return torch.cat([user_items(item_h), item_h])
+
+
 class ModalityPropagation(nn.Module):
     """One modality's user and item embeddings by propagation over the user-item graph.
 
