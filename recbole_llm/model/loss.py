@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 def bpr_loss(pos_score: Tensor, neg_score: Tensor) -> Tensor:
@@ -95,6 +96,32 @@ def full_softmax_loss(states: Tensor, table: Tensor, target: Tensor) -> Tensor:
     """
     logit = (states * F.embedding(target, table)).sum(-1)  # (B,)
     return (log_sum_exp_dot(states, table) - logit).mean()
+
+
+def sampled_softmax_loss(query: Tensor, table: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the target among itself and the negatives, a scalar.
+
+    Products with the whole table are taken a few queries at a time and computed again for the
+    gradient: memory O(B K) above the inputs, where gathering rows of the table takes O(B K d).
+
+    Args:
+        query: (B, d).
+        table: (C, d), one row a class.
+        target: (B,) int64 in [0, C).
+        negatives: (B, K) int64 in [0, C); a class drawn twice counts twice.
+    """
+    classes = torch.cat([target.unsqueeze(1), negatives], dim=1)  # (B, K + 1)
+    parts = zip(query.split(_QUERIES), classes.split(_QUERIES), strict=True)
+    logits = [checkpoint(_logits, q, table, c, use_reentrant=False) for q, c in parts]
+    joined = torch.cat(logits)
+    return F.cross_entropy(joined, torch.zeros_like(target))
+
+
+def _logits(query: Tensor, table: Tensor, classes: Tensor) -> Tensor:
+    return (query @ table.T).gather(1, classes)
+
+
+_QUERIES = 256
 
 
 def log_sum_exp_dot(query: Tensor, candidates: Tensor) -> Tensor:
