@@ -106,6 +106,24 @@ def shared_edges(matrices: Sequence[Tensor]) -> Tensor:
     return edges[:, edges[0] != edges[1]]
 
 
+def largest_entries(matrices: Sequence[Tensor]) -> Tensor:
+    """Return the sparse matrix of each entry's largest value among those that store the entry.
+
+    Args:
+        matrices: at least one sparse CSR matrix, all of one shape (R, C).
+
+    Returns:
+        (R, C) sparse CSR, with the entries of all matrices.
+    """
+    n_cols = matrices[0].size(1)
+    parts = [matrix.to_sparse_coo() for matrix in matrices]
+    row, col = torch.cat([part.indices() for part in parts], dim=1)
+    key, place = torch.unique(row * n_cols + col, return_inverse=True)
+    value = torch.cat([part.values() for part in parts])
+    largest = value.new_empty(len(key)).scatter_reduce(0, place, value, "amax", include_self=False)
+    return csr_matrix(key // n_cols, key % n_cols, largest, (matrices[0].size(0), n_cols))
+
+
 def spmm(matrix: Tensor, dense: Tensor, transpose: Tensor | None = None) -> Tensor:
     """Multiply a constant CSR matrix by a dense one; differentiable in ``dense`` only.
 

@@ -198,7 +198,7 @@ def test_needs_modalities(world):
     assert_needs_modalities(world, "MLLMRec")
 
 
-@pytest.mark.parametrize("model", ["FREEDOM", "LATTICE", "MGCN", "GUME", "COHESION"])
+@pytest.mark.parametrize("model", ["FREEDOM", "LATTICE", "MGCN", "GUME", "COHESION", "SMORE"])
 def test_refined_graph_takes_the_place_of_the_neighbours(world, model):
     write_toy(world)
     settings = {"protocol": "loo", "embedding_size": 6, "semantic_k": 4, "cooccurrence_k": 2}
