@@ -205,6 +205,8 @@ def test_refined_graph_takes_the_place_of_the_neighbours(world, model):
     settings |= {"similarity_threshold": 0.2, "knn_k": 4}
     if model in ("FREEDOM", "COHESION"):
         settings["modality_weights"] = {"image": 0.3}
+    if model == "SMORE":
+        settings["modality_knn_k"] = None
     bench = world.bench(model, graph_refinement=True, **settings)
     config = {**settings, "use_denoising": True, "use_enhancement": True}
     expected = {
