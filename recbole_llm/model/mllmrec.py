@@ -10,6 +10,7 @@ representations are then randomly initialised.
 """
 
 import torch
+import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_uniform_initialization
 from recbole.utils import InputType
