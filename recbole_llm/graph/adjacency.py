@@ -79,6 +79,46 @@ def norm_interactions(user: Array, item: Array, n_users: int, n_items: int) -> T
     return matrix
 
 
+def linked_norm_adj(user: Array, item: Array, links: Tensor, n_users: int, n_items: int) -> Tensor:
+    """Build D^-1/2 A D^-1/2 of the user-item graph with links between items, D the row sums of A.
+
+    Links are directed: the matrix is symmetric only if they come in both directions.
+
+    Args:
+        user: (E,) user ids; a repeated interaction counts once.
+        item: (E,) item ids.
+        links: (2, E') int64 item ids, an item above the one that it receives from, each pair once.
+        n_users: U, padding id 0 included.
+        n_items: I, padding id 0 included.
+
+    Returns:
+        (N, N) float32 sparse CSR, N = U + I; item i is node U + i.
+
+    Raises:
+        ValueError: ``user`` and ``item`` differ in length or hold ids out of range (``row`` in the
+            message is ``user``, ``col`` is ``item``).
+    """
+    interactions = csr_matrix(user, item, None, (n_users, n_items)).to_sparse_coo()
+    user_id, item_id = interactions.indices()  # (E'',) each, without repetitions
+    source = torch.cat([user_id, item_id + n_users, links[0] + n_users])
+    target = torch.cat([item_id + n_users, user_id, links[1] + n_users])
+    return symmetric_norm(source, target, torch.ones(len(source)), n_users + n_items)
+
+
+def user_item_block(norm_adj: Tensor, n_users: int) -> Tensor:
+    """Return the rows of users and the columns of items of a user-item adjacency, (U, I).
+
+    Args:
+        norm_adj: (N, N) sparse CSR, users first, in whose rows of users only items have entries.
+        n_users: U, padding id 0 included.
+    """
+    row, col = norm_adj.to_sparse_coo().indices()
+    is_user = row < n_users
+    value = norm_adj.values()[is_user]
+    shape = (n_users, norm_adj.size(1) - n_users)
+    return csr_matrix(row[is_user], col[is_user] - n_users, value, shape)
+
+
 def row_norm_matrix(row: Array, col: Array, n_rows: int, n_cols: int) -> Tensor:
     """Build D^-1 A, which averages the columns of each row: rows sum to 1, or are empty.
 

@@ -5,7 +5,7 @@ product took 9 ms where COO ``torch.sparse.mm`` took 37 ms.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,6 +86,42 @@ def transpose_csr(matrix: Tensor) -> Tensor:
     with _beta_notice_off():
         # through COO: CSC, what matrix.t() is, has a beta notice of its own
         return _compact(matrix.to_sparse_coo().t().to_sparse_csr())
+
+
+def shared_edges(matrices: Sequence[Tensor]) -> Tensor:
+    """Return the entries off the diagonal that are stored in every one of several matrices.
+
+    Args:
+        matrices: at least one sparse CSR matrix, all of one shape (R, C).
+
+    Returns:
+        (2, E) int64, row above column, sorted by row, then by column.
+    """
+    n_cols = matrices[0].size(1)
+    indices = [matrix.to_sparse_coo().indices() for matrix in matrices]
+    key, *others = [row * n_cols + col for row, col in indices]  # (E_m,) each, without repetitions
+    for other in others:
+        key = key[torch.isin(key, other)]
+    edges = torch.stack([key // n_cols, key % n_cols])
+    return edges[:, edges[0] != edges[1]]
+
+
+def largest_entries(matrices: Sequence[Tensor]) -> Tensor:
+    """Return the sparse matrix of each entry's largest value among those that store the entry.
+
+    Args:
+        matrices: at least one sparse CSR matrix, all of one shape (R, C).
+
+    Returns:
+        (R, C) sparse CSR, with the entries of all matrices.
+    """
+    n_cols = matrices[0].size(1)
+    parts = [matrix.to_sparse_coo() for matrix in matrices]
+    row, col = torch.cat([part.indices() for part in parts], dim=1)
+    key, place = torch.unique(row * n_cols + col, return_inverse=True)
+    value = torch.cat([part.values() for part in parts])
+    largest = value.new_empty(len(key)).scatter_reduce(0, place, value, "amax", include_self=False)
+    return csr_matrix(key // n_cols, key % n_cols, largest, (matrices[0].size(0), n_cols))
 
 
 def spmm(matrix: Tensor, dense: Tensor, transpose: Tensor | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 def bpr_loss(pos_score: Tensor, neg_score: Tensor) -> Tensor:
@@ -64,6 +65,27 @@ def info_nce(anchor: Tensor, positive: Tensor, candidates: Tensor, temperature: 
     return (log_sum_exp_dot(anchor / temperature, candidates) - pos_logit).mean()
 
 
+def noise_contrast(embedding: Tensor, noise: float, temperature: float) -> Tensor:
+    """Return InfoNCE between two views of the same rows, each moved by a random vector.
+
+    The vectors have the signs of their rows (Yu et al., "SimGCL", SIGIR 2022, arXiv:2112.08679,
+    eq. 6 and 7).
+
+    Args:
+        embedding: (B, d).
+        noise: length of the vectors, >= 0.
+        temperature: > 0.
+    """
+    moves = F.normalize(torch.rand(2, *embedding.shape, device=embedding.device), dim=-1)
+    first, second = embedding + embedding.sign() * moves * noise
+    return info_nce(first, second, second, temperature)
+
+
+def moment_distance(first: Tensor, second: Tensor) -> Tensor:
+    """Return |var - var| + |mean - mean| of all numbers of two tables, a scalar."""
+    return (first.var() - second.var()).abs() + (first.mean() - second.mean()).abs()
+
+
 def full_softmax_loss(states: Tensor, table: Tensor, target: Tensor) -> Tensor:
     """Return the mean cross-entropy of ``states @ table.T``, at about half the usual cost on a CPU.
 
@@ -74,6 +96,32 @@ def full_softmax_loss(states: Tensor, table: Tensor, target: Tensor) -> Tensor:
     """
     logit = (states * F.embedding(target, table)).sum(-1)  # (B,)
     return (log_sum_exp_dot(states, table) - logit).mean()
+
+
+def sampled_softmax_loss(query: Tensor, table: Tensor, target: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean cross-entropy of the target among itself and the negatives, a scalar.
+
+    Products with the whole table are taken a few queries at a time and computed again for the
+    gradient: memory O(B K) above the inputs, where gathering rows of the table takes O(B K d).
+
+    Args:
+        query: (B, d).
+        table: (C, d), one row a class.
+        target: (B,) int64 in [0, C).
+        negatives: (B, K) int64 in [0, C); a class drawn twice counts twice.
+    """
+    classes = torch.cat([target.unsqueeze(1), negatives], dim=1)  # (B, K + 1)
+    parts = zip(query.split(_QUERIES), classes.split(_QUERIES), strict=True)
+    logits = [checkpoint(_logits, q, table, c, use_reentrant=False) for q, c in parts]
+    joined = torch.cat(logits)
+    return F.cross_entropy(joined, torch.zeros_like(target))
+
+
+def _logits(query: Tensor, table: Tensor, classes: Tensor) -> Tensor:
+    return (query @ table.T).gather(1, classes)
+
+
+_QUERIES = 256
 
 
 def log_sum_exp_dot(query: Tensor, candidates: Tensor) -> Tensor:

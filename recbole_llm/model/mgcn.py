@@ -9,7 +9,6 @@ the shared part and every specific part are averaged, as the code does for two.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_uniform_initialization
 from recbole.utils import InputType
@@ -19,8 +18,14 @@ from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.adjacency import norm_interactions
 from recbole_llm.model.base import DotProductRecommender
+from recbole_llm.model.fusion import attention, fuse_by_preference, gate
 from recbole_llm.model.loss import info_nce, ranking_loss
-from recbole_llm.model.modality_graph import REFINEMENT, FrozenFeatures, item_graph_operators
+from recbole_llm.model.modality_graph import (
+    REFINEMENT,
+    FrozenFeatures,
+    content_view,
+    item_graph_operators,
+)
 from recbole_llm.model.propagation import (
     Operator,
     propagate_mean,
@@ -87,9 +92,7 @@ class MGCN(DotProductRecommender):
         self.purify = nn.ModuleDict({name: gate(dim) for name in self.features.names})
         self.prefer = nn.ModuleDict({name: gate(dim) for name in self.features.names})
         # one network for all modalities: it weighs what is common to them
-        self.attention = nn.Sequential(
-            nn.Linear(dim, dim), nn.Tanh(), nn.Linear(dim, 1, bias=False)
-        )
+        self.attention = attention(dim)
         self.apply(xavier_uniform_initialization)
         self.item_graphs = item_graph_operators(config, dataset, self.features, weighted=True)
         edges = dataset.inter_matrix(form="coo")
@@ -118,9 +121,7 @@ class MGCN(DotProductRecommender):
         """
         purified = self.purify[name](self.project[name](feature))  # (I, d) in (0, 1)
         item_h = self.item_embedding.weight * purified
-        for _ in range(self.n_item_layers):
-            item_h = self.item_graphs[name](item_h)
-        return torch.cat([self.user_items(item_h), item_h])
+        return content_view(item_h, self.n_item_layers, self.item_graphs[name], self.user_items)
 
     def fuse(self, behaviour: Tensor, contents: dict[str, Tensor]) -> Tensor:
         """Return the mean of what modalities share and of what each has alone, (N, d).
@@ -132,13 +133,7 @@ class MGCN(DotProductRecommender):
             behaviour: (N, d).
             contents: (N, d) of each of the M modalities by name.
         """
-        stacked = torch.stack(list(contents.values()), dim=1)  # (N, M, d)
-        weight = F.softmax(self.attention(stacked), dim=1)  # (N, M, 1)
-        common = (weight * stacked).sum(dim=1)  # (N, d)
-        fused = common
-        for name, content in contents.items():
-            fused = fused + self.prefer[name](behaviour) * (content - common)
-        return fused / (len(contents) + 1)
+        return fuse_by_preference(behaviour, contents, self.attention, self.prefer)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return user (U, d) and item (I, d) embeddings."""
@@ -159,8 +154,3 @@ class MGCN(DotProductRecommender):
             contrast = info_nce(anchor, candidates, candidates, self.temperature)
             loss = loss + self.cl_weight * contrast
         return loss
-
-
-def gate(width: int) -> nn.Module:
-    """Return a gate (..., width) -> (..., width) with values in (0, 1)."""
-    return nn.Sequential(nn.Linear(width, width), nn.Sigmoid())

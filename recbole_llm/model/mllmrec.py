@@ -20,9 +20,10 @@ from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.base import DotProductRecommender
+from recbole_llm.model.content import side_by_side, user_profiles
 from recbole_llm.model.loss import bpr_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, refined_item_adj
-from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency, user_mean_matrix
+from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Bool, Choice, Float, Int
@@ -123,12 +124,6 @@ class MLLMRec(DotProductRecommender):
         return bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
 
 
-def side_by_side(features: FrozenFeatures) -> Tensor:
-    """Return E_I (I, F): the only modality as it is, or several with unit rows side by side."""
-    parts = [feature for _, feature in features.items()]
-    return parts[0] if len(parts) == 1 else torch.cat([F.normalize(p, dim=-1) for p in parts], 1)
-
-
 def refined_graph(config: Config, dataset: MultimodalDataset, feature: Tensor) -> Tensor | None:
     """Return the refined item-item graph (I, I) that the switches leave, or None (eq. 7 to 11).
 
@@ -163,17 +158,6 @@ def propagate_sum(graph: Tensor | None, feature: Tensor, config: Config) -> Tens
         hidden = spmm(graph, hidden)
         total = total + hidden
     return total
-
-
-def user_profiles(config: Config, dataset: MultimodalDataset, feature: Tensor) -> Tensor:
-    """Return E_U (U, F): encoded profiles, or the mean of the features of a user's training items.
-
-    Raises:
-        ValueError, FileNotFoundError: the folder of profiles is missing or malformed.
-    """
-    if config["user_profile"] != "mean":
-        return dataset.user_profile(config["user_profile"])
-    return spmm(user_mean_matrix(dataset), feature)
 
 
 def projection(n_features: int, hidden: int, dim: int, bias: bool = True) -> nn.Module:

@@ -1,6 +1,6 @@
 """Items' content in graphs: frozen features, item-item graphs, propagation of a modality."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +115,12 @@ def modality_names(
 
 
 def item_graph_operator(
-    config: Config, dataset: MultimodalDataset, feature: Tensor, *, weighted: bool
+    config: Config,
+    dataset: MultimodalDataset,
+    feature: Tensor,
+    *,
+    weighted: bool,
+    knn_k: int | None = None,
 ) -> Operator:
     """Return the frozen propagation over an item-item graph of one modality.
 
@@ -130,19 +135,26 @@ def item_graph_operator(
         dataset: training part.
         feature: (I, F_m) float32, row 0 padding.
         weighted: whether edges weigh their cosine; without effect on the refined graph.
+        knn_k: number of neighbours of this modality; None: the setting ``knn_k``.
 
     Raises:
         ValueError: a number of neighbours is out of range, or ``feature`` holds NaN or infinity.
     """
+    knn_k = knn_k or config["knn_k"]
     refinement = [config[key] for key in ("semantic_k", "similarity_threshold", "cooccurrence_k")]
     if not config["graph_refinement"]:
-        graph = knn_graph(feature, config["knn_k"], include_self=True)
+        graph = knn_graph(feature, knn_k, include_self=True)
         return Operator(knn_norm_adj(graph, len(feature), weighted=weighted))
     return Operator(refined_item_adj(dataset, feature, *refinement))
 
 
 def item_graph_operators(
-    config: Config, dataset: MultimodalDataset, features: FrozenFeatures, *, weighted: bool
+    config: Config,
+    dataset: MultimodalDataset,
+    features: FrozenFeatures,
+    *,
+    weighted: bool,
+    knn_k: Mapping[str, int] | None = None,
 ) -> nn.ModuleDict:
     """Return each modality's ``item_graph_operator`` (I, I), by name.
 
@@ -151,13 +163,17 @@ def item_graph_operators(
         dataset: training part.
         features: frozen features (I, F_m) of the modalities.
         weighted: whether edges weigh their cosine; without effect on the refined graph.
+        knn_k: number of neighbours of each modality by name; None: the setting of all.
 
     Raises:
         ValueError: a number of neighbours is out of range, or a feature is NaN or infinite.
     """
+    counts = knn_k or {}
     return nn.ModuleDict(
         {
-            name: item_graph_operator(config, dataset, feature, weighted=weighted)
+            name: item_graph_operator(
+                config, dataset, feature, weighted=weighted, knn_k=counts.get(name)
+            )
             for name, feature in features.items()
         }
     )
@@ -188,6 +204,22 @@ def refined_item_adj(
         n_users, n_items = dataset.user_num, dataset.item_num
         audience = cooccurrence_graph(edges.row, edges.col, n_users, n_items, cooccurrence_k)
     return refined_adj(semantic_graph(feature, semantic_k, threshold), audience, len(feature))
+
+
+def content_view(
+    item_h: Tensor, n_layers: int, item_graph: nn.Module, user_items: nn.Module
+) -> Tensor:
+    """Return a view of all nodes (N, d) by content: MGCN's, GUME's and SMORE's have this form.
+
+    Args:
+        item_h: (I, d) items, such as id embeddings that content gates.
+        n_layers: number of layers over the item-item graph, >= 0.
+        item_graph: operator (I, I).
+        user_items: operator (U, I) by which users receive the propagated embeddings of their items.
+    """
+    for _ in range(n_layers):
+        item_h = item_graph(item_h)
+    return torch.cat([user_items(item_h), item_h])
 
 
 class ModalityPropagation(nn.Module):

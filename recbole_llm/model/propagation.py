@@ -1,6 +1,7 @@
 """Propagation over user-item graphs, and the sparse operators that models share."""
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,19 +34,27 @@ def triplet_rows(
     return rows(nodes, user), rows(nodes, pos + n_users), rows(nodes, neg + n_users)
 
 
-def propagate_mean(norm_adj: Tensor, hidden: Tensor, n_layers: int) -> Tensor:
-    """Return the mean of layers 0..L of LightGCN's propagation over a symmetric adjacency.
+def without_padding(nodes: Tensor, n_users: int) -> Tensor:
+    """Return a table of all nodes (N, d), users first, without the two padding rows, (N - 2, d)."""
+    return torch.cat([nodes[1:n_users], nodes[n_users + 1 :]])
+
+
+def propagate_mean(
+    norm_adj: Tensor, hidden: Tensor, n_layers: int, transpose: Tensor | None = None
+) -> Tensor:
+    """Return the mean of layers 0..L of LightGCN's propagation over an adjacency.
 
     He et al., "LightGCN", SIGIR 2020, arXiv:2002.02126, eq. 7 and 8 with alpha_k = 1 / (K + 1).
 
     Args:
-        norm_adj: (N, N) sparse CSR, symmetric.
+        norm_adj: (N, N) sparse CSR.
         hidden: (N, d) layer 0.
         n_layers: number L of layers, >= 0.
+        transpose: (N, N) sparse CSR, the transpose; None for a symmetric adjacency.
     """
     total = hidden
     for _ in range(n_layers):
-        hidden = spmm(norm_adj, hidden, norm_adj)
+        hidden = spmm(norm_adj, hidden, norm_adj if transpose is None else transpose)
         total = total + hidden
     return total / (n_layers + 1)
 

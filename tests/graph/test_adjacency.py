@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from recbole_llm.graph.adjacency import (
     bipartite_norm_adj,
     knn_norm_adj,
+    linked_norm_adj,
     norm_interactions,
     row_norm_matrix,
+    user_item_block,
 )
 from recbole_llm.graph.knn import KnnGraph
 
@@ -34,6 +36,17 @@ def test_hand_worked_norm_adj():
     expected = [[0, 0, root, half], [0, 0, 0, root], [root, 0, 0, 0], [half, root, 0, 0]]
     assert norm_adj[0, 3] == half
     np.testing.assert_allclose(norm_adj.numpy(), expected, rtol=1e-6)
+
+
+def test_hand_worked_links_between_items():
+    # u0 - i0, u0 - i1, u1 - i1, given twice, and i1 receives from i0: i1 has degree 3, u0 degree 2
+    user, item = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    norm_adj = linked_norm_adj(user, item, torch.tensor([[1], [0]]), 2, 2)
+    root2, root3, root6 = (1 / np.sqrt(n) for n in (2, 3, 6))
+    expected = [[0, 0, root2, root6], [0, 0, 0, root3], [root2, 0, 0, 0], [root6, root3, root3, 0]]
+    np.testing.assert_allclose(norm_adj.to_dense().numpy(), expected, rtol=1e-6)
+    block = user_item_block(norm_adj, 2)
+    np.testing.assert_allclose(block.to_dense().numpy(), np.array(expected)[:2, 2:], rtol=1e-6)
 
 
 def test_hand_worked_row_norm():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from recbole_llm.graph.sampling import sample_edges
+from recbole_llm.graph.sampling import NegativeItems, sample_edges
 
 
 @pytest.mark.parametrize("n_kept", [0, 1, 7, 19, 20])
@@ -55,3 +55,26 @@ def test_follows_torchs_seed():
         draws.append(sample_edges(weight, 50))
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+def test_negatives_are_uniform_over_the_items_that_a_user_does_not_have():
+    # 7 items and padding: user 1 has 1, 2, 5 (once given twice), user 2 has none, user 3 has 7
+    user, item = np.array([1, 1, 3, 1, 1]), np.array([5, 1, 7, 2, 5])
+    negatives = NegativeItems(user, item, 4, 8)
+    torch.manual_seed(0)
+    n_draws = 7000
+    drawn = negatives.draw(torch.tensor([3, 1, 2, 1]), n_draws)
+    assert drawn.shape == (4, n_draws) and drawn.dtype == torch.int64
+    every = [{1, 2, 3, 4, 5, 6}, {3, 4, 6, 7}, {1, 2, 3, 4, 5, 6, 7}, {3, 4, 6, 7}]
+    for row, free in zip(drawn, every, strict=True):
+        counts = np.bincount(row, minlength=8)
+        assert set(np.flatnonzero(counts).tolist()) == free
+        share = 1 / len(free)
+        bound = 4 * np.sqrt(share * (1 - share) * n_draws)
+        assert (abs(counts[list(free)] - share * n_draws) < bound).all()
+    assert not torch.equal(drawn[1], drawn[3])
+
+
+def test_a_user_who_has_every_item_gets_the_last():
+    negatives = NegativeItems(np.array([1, 1]), np.array([1, 2]), 2, 3)
+    assert negatives.draw(torch.tensor([1]), 3).tolist() == [[2, 2, 2]]

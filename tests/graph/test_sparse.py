@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
+from recbole_llm.graph.sparse import (
+    csr_matrix,
+    largest_entries,
+    shared_edges,
+    spmm,
+    transpose_csr,
+)
 
 SHAPE = (5, 4)
 
@@ -196,7 +202,13 @@ def test_no_warning_reaches_the_user(first_use):
     code = f"""
 import copy, pickle, sys, warnings
 import numpy as np, torch
-from recbole_llm.graph.sparse import csr_matrix, spmm, transpose_csr
+from recbole_llm.graph.sparse import (
+    csr_matrix,
+    largest_entries,
+    shared_edges,
+    spmm,
+    transpose_csr,
+)
 warnings.simplefilter("error")
 {first_use}
 """
@@ -244,3 +256,17 @@ def test_gpu_agrees_with_cpu():
     out.square().sum().backward()
     torch.testing.assert_close(out.cpu(), module())
     torch.testing.assert_close(on_gpu.linear.weight.grad.cpu(), module.linear.weight.grad)
+
+
+def test_shared_edges_are_the_entries_that_all_matrices_store_off_the_diagonal():
+    first = csr_matrix(np.array([0, 0, 1, 2, 2]), np.array([0, 2, 0, 1, 0]), None, (3, 3))
+    second = csr_matrix(np.array([2, 1, 0, 0]), np.array([1, 2, 2, 0]), np.zeros(4), (3, 3))
+    assert shared_edges([first, second]).tolist() == [[0, 2], [2, 1]]
+    assert shared_edges([first]).tolist() == [[0, 1, 2, 2], [2, 0, 0, 1]]
+
+
+def test_largest_entries_are_those_of_either_matrix():
+    first = csr_matrix(np.array([0, 0, 2]), np.array([1, 2, 0]), np.array([0.5, 0.2, -3.0]), (3, 3))
+    second = csr_matrix(np.array([0, 1]), np.array([2, 2]), np.array([0.7, 0.1]), (3, 3))
+    found = largest_entries([first, second]).to_dense().numpy()
+    np.testing.assert_allclose(found, [[0, 0.5, 0.7], [0, 0, 0.1], [-3, 0, 0]])

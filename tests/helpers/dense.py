@@ -163,6 +163,34 @@ def half_squares(*rows):
     return sum((r**2).sum() for r in rows) / 2 / len(rows[0])
 
 
+def contrast(anchor, other, temperature):
+    """Return the mean InfoNCE of each row of ``anchor`` with its row of ``other``."""
+    anchor, other = unit(anchor), unit(other)
+    terms = []
+    for place, row in enumerate(anchor):
+        similarity = np.exp(other @ row / temperature)
+        terms.append(-np.log(similarity[place] / similarity.sum()))
+    return np.mean(terms)
+
+
+def fuse_by_preference(w, behaviour, contents):
+    """Return what modalities share and what each has alone, averaged; and the attention, (N, M)."""
+    fused, attention = np.zeros_like(behaviour), []
+    for node in range(len(behaviour)):
+        rows = [content[node] for content in contents.values()]
+        score = [
+            np.exp(w["attention.2.weight"][0] @ np.tanh(affine(w, "attention.0", row)))
+            for row in rows
+        ]
+        attention.append(np.array(score) / sum(score))
+        common = sum(share * row for share, row in zip(attention[-1], rows, strict=True))
+        fused[node] = common
+        for name, row in zip(contents, rows, strict=True):
+            preference = sigmoid(affine(w, f"prefer.{name}.0", behaviour[node]))
+            fused[node] += preference * (row - common)
+    return fused / (len(contents) + 1), np.array(attention)
+
+
 def hypergraph_view(w, bench, name, item_emb, n_layers, temperature):
     """One modality's learned hyperedges, with a softmax where training has Gumbel-softmax."""
     feature, interactions = features(bench)[name], incidence(bench)

@@ -13,6 +13,7 @@ from recbole_llm.model.loss import (
     l2_loss,
     log_sum_exp_dot,
     ranking_loss,
+    sampled_softmax_loss,
 )
 
 
@@ -247,3 +248,25 @@ def test_cross_modal_loss_of_a_node_in_no_hyperedge_is_finite():
 
 def test_cross_modal_loss_of_one_view_is_zero():
     assert contrast(dense_views(1)).item() == 0
+
+
+def test_sampled_softmax_equals_the_sum_over_its_classes():
+    torch.manual_seed(0)
+    query, table = torch.randn(600, 3).double(), torch.randn(7, 3).double()
+    target, negatives = torch.randint(7, (600,)), torch.randint(7, (600, 4))
+    query.requires_grad_()
+    table.requires_grad_()
+    found = sampled_softmax_loss(query, table, target, negatives)
+    expected = torch.stack(
+        [
+            torch.logsumexp(table[torch.cat([t[None], n])] @ q, dim=0) - table[t] @ q
+            for q, t, n in zip(query, target, negatives, strict=True)
+        ]
+    ).mean()
+    torch.testing.assert_close(found, expected)
+    for first, second in zip(
+        torch.autograd.grad(found, [query, table]),
+        torch.autograd.grad(expected, [query, table]),
+        strict=True,
+    ):
+        torch.testing.assert_close(first, second)

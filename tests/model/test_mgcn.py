@@ -12,8 +12,10 @@ from dense import (
     bipartite,
     bpr,
     by_degrees,
+    contrast,
     cosines_of,
     features,
+    fuse_by_preference,
     half_squares,
     ids,
     incidence,
@@ -22,7 +24,6 @@ from dense import (
     neighbours,
     sigmoid,
     tables,
-    unit,
     weights,
     write_toy,
 )
@@ -54,20 +55,7 @@ def views_in_numpy(w, bench):
         item_h = np.linalg.matrix_power(graph, SETTINGS["n_item_layers"]) @ item_h
         contents[name] = np.concatenate([adjacency[:n_users, n_users:] @ item_h, item_h])
 
-    fused, attention = np.zeros_like(behaviour), []
-    for node in range(len(behaviour)):
-        rows = [content[node] for content in contents.values()]
-        score = [
-            np.exp(w["attention.2.weight"][0] @ np.tanh(affine(w, "attention.0", row)))
-            for row in rows
-        ]
-        attention.append(np.array(score) / sum(score))
-        common = sum(share * row for share, row in zip(attention[-1], rows, strict=True))
-        fused[node] = common
-        for name, row in zip(contents, rows, strict=True):
-            preference = sigmoid(affine(w, f"prefer.{name}.0", behaviour[node]))
-            fused[node] += preference * (row - common)
-    return behaviour, fused / (len(contents) + 1), np.array(attention)
+    return behaviour, *fuse_by_preference(w, behaviour, contents)
 
 
 def loss_in_numpy(w, bench, interaction):
@@ -78,12 +66,8 @@ def loss_in_numpy(w, bench, interaction):
     batch_rows = out[user], out[n_users + pos], out[n_users + neg]
     loss = bpr(*batch_rows) + SETTINGS["reg_weight"] * half_squares(*batch_rows)
     for nodes in (user, n_users + pos):
-        anchor, other = unit(fused[nodes]), unit(behaviour[nodes])
-        terms = []
-        for place, row in enumerate(anchor):
-            similarity = np.exp(other @ row / SETTINGS["temperature"])
-            terms.append(-np.log(similarity[place] / similarity.sum()))
-        loss += SETTINGS["cl_weight"] * np.mean(terms)
+        part = contrast(fused[nodes], behaviour[nodes], SETTINGS["temperature"])
+        loss += SETTINGS["cl_weight"] * part
     return loss
 
 

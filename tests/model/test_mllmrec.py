@@ -198,18 +198,28 @@ def test_needs_modalities(world):
     assert_needs_modalities(world, "MLLMRec")
 
 
-@pytest.mark.parametrize("model", ["FREEDOM", "LATTICE", "MGCN"])
+@pytest.mark.parametrize("model", ["FREEDOM", "LATTICE", "MGCN", "GUME", "COHESION", "SMORE"])
 def test_refined_graph_takes_the_place_of_the_neighbours(world, model):
     write_toy(world)
     settings = {"protocol": "loo", "embedding_size": 6, "semantic_k": 4, "cooccurrence_k": 2}
     settings |= {"similarity_threshold": 0.2, "knn_k": 4}
+    if model in ("FREEDOM", "COHESION"):
+        settings["modality_weights"] = {"image": 0.3}
+    if model == "SMORE":
+        settings["modality_knn_k"] = None
     bench = world.bench(model, graph_refinement=True, **settings)
     config = {**settings, "use_denoising": True, "use_enhancement": True}
-    graphs = getattr(bench.model, "initial_graphs", None) or bench.model.item_graphs
-    for name, feature in features(bench).items():
-        expected = refined(config, feature, incidence(bench))
-        found = graphs[name].matrix.to_dense().numpy()
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+    expected = {
+        name: refined(config, feature, incidence(bench))
+        for name, feature in features(bench).items()
+    }
+    if hasattr(bench.model, "item_graph"):  # one mixture of all modalities
+        graphs = {"all": bench.model.item_graph}
+        expected = {"all": 0.3 * expected["image"] + 0.7 * expected["text"]}
+    else:
+        graphs = getattr(bench.model, "initial_graphs", None) or bench.model.item_graphs
+    for name, graph in expected.items():
+        np.testing.assert_allclose(graphs[name].matrix.to_dense().numpy(), graph, atol=1e-6)
     torch.manual_seed(0)
     loss = bench.model.calculate_loss(batch(bench))
     torch.manual_seed(0)
