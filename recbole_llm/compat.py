@@ -9,6 +9,7 @@ import importlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import scipy.sparse
 import torch
 
 from recbole_llm.compat_reading import repair_reading
+from recbole_llm.processes import is_main
 from recbole_llm.rewriting import SUPPORTED_RECBOLE, rewrite
 from recbole_llm.tables import MISSING_NUMBERS
 
@@ -317,6 +319,14 @@ def _bound_rejections() -> None:
         )
 
 
+def _write_tensorboard_once() -> None:
+    """Let the main one of several processes alone write the files of TensorBoard."""
+    from recbole.trainer import trainer
+
+    open_writer, no_writer = trainer.get_tensorboard, SimpleNamespace(add_scalar=lambda *_: None)
+    trainer.get_tensorboard = lambda logger: open_writer(logger) if is_main() else no_writer
+
+
 def _undo_anomaly_detection() -> None:
     """Import RecBole's SINE, which turns on torch's anomaly detection for the whole process.
 
@@ -339,3 +349,4 @@ _repair_models()
 _repair_metrics()
 _repair_samplers()
 _bound_rejections()
+_write_tensorboard_once()

@@ -4,6 +4,7 @@ Priority, highest first: command line, dict (Python API), config files, our prop
 set: the ``dataset.yaml`` of its folder, else what is shipped), RecBole's.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from recbole.utils import ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
 from recbole_llm.files import check_writable
+from recbole_llm.launcher import launched, own_gpu
 from recbole_llm.registry import StageSpec, get_hooks, get_model_class, suggest
 from recbole_llm.secrets import mask_values
 from recbole_llm.settings.checks import (
@@ -36,9 +38,15 @@ from recbole_llm.yaml_io import find_config_file, properties_dir, read_yaml, rea
 
 # RecBole reads these but lists them in none of its YAML files.
 _UNLISTED_KEYS = frozenset(
-    "config_files local_rank nproc world_size offset ip port single_spec eval_lambda "
-    "wandb_project numerical_features entity_kg_num_interval relation_kg_num_interval".split()
+    "config_files eval_lambda wandb_project numerical_features entity_kg_num_interval "
+    "relation_kg_num_interval".split()
 )
+
+# RecBole's own way to several processes, in whose place a launcher starts them.
+_RECBOLE_PROCESSES = frozenset("local_rank nproc world_size offset ip port single_spec".split())
+
+# RecBole changes the variable for the process to the GPUs that it is to use.
+_VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 # What a stage takes over from the model it is a stage of; the rest is its own default.
 _STAGE_KEYS = (
@@ -208,6 +216,12 @@ class Config(RecBoleConfig):
         if not self.model_class.__module__.startswith(("recbole.", "recbole_llm.")):
             known |= set(self.file_config_dict)  # a user's own model may bring its own keys
         for key in self.external_config_dict:
+            if key in _RECBOLE_PROCESSES:
+                raise ValueError(
+                    f"{self._full_name(key)} ({self._origin(key)}) is not a setting here: several "
+                    f"processes are started by `torchrun --nproc-per-node=N -m recbole_llm ...`, "
+                    f"see docs/clusters.md."
+                )
             if key not in known and not key.startswith("alias_of_"):
                 name = self._full_name(key)
                 raise ValueError(
@@ -276,6 +290,17 @@ class Config(RecBoleConfig):
         # RecBole ships ml-100k and always reads its own copy; a user's own folder goes first.
         if self.dataset == "ml-100k" and (parent / "ml-100k" / "ml-100k.inter").exists():
             self.final_config_dict["data_path"] = str(parent / "ml-100k")
+
+    def _init_device(self) -> None:
+        """Choose the device; of several processes each has a GPU, and the first one reports."""
+        if launched().n_processes > 1 and not self._stage:  # a stage takes the keys over
+            final = self.final_config_dict
+            gpu_id = final["gpu_id"]
+            gpu_id = ",".join(map(str, gpu_id if isinstance(gpu_id, (list, tuple)) else [gpu_id]))
+            final["gpu_id"] = own_gpu(gpu_id, _VISIBLE_GPUS)
+            if launched().rank:
+                final["show_progress"] = final["log_wandb"] = False
+        super()._init_device()
 
     def fingerprint(self) -> str:
         """Return a sha256 hex digest of every setting that a number can depend on."""

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from recbole_llm.processes import is_main
+
 LOCK_NAME = ".lock"
 _UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}  # network file systems without locks
 _POLL_S = 0.1
@@ -30,7 +32,8 @@ class FolderBusyError(ValueError):
 def only_writer(folder: Path, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Keep every other process that asks for it out of ``folder`` until the block ends.
 
-    Files that a killed process was writing in the folder (``files.replacing``) are removed.
+    Files that a killed process was writing in the folder (``files.replacing``) are removed. Of
+    several processes of one run the main one holds the lock for all.
 
     Args:
         folder: folder to lock; it is made.
@@ -41,6 +44,9 @@ def only_writer(folder: Path, on_wait: Callable[[str], None] | None = None) -> I
         FolderBusyError: another process, or thread, holds the lock and ``on_wait`` is None.
         OSError: the folder is not writable.
     """
+    if not is_main():
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     path, begin, is_waiting = folder / LOCK_NAME, time.monotonic(), False
     while (handle := _try_lock(path)) is None:

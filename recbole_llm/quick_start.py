@@ -4,8 +4,8 @@ import logging
 import shlex
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from recbole_llm.data.loading import Loaders, Split, load_split
 from recbole_llm.data.profile import check_split
 from recbole_llm.locks import clear_partials
 from recbole_llm.model.base import hooks_of
+from recbole_llm.processes import from_main, is_main, joined, main_first
 from recbole_llm.record import RunRecord, claimed_run
 from recbole_llm.runs.rankings import rankings_path, write_rankings
 from recbole_llm.secrets import mask_secrets
@@ -26,6 +27,7 @@ from recbole_llm.trainer.fit import evaluated_parts, fit
 from recbole_llm.trainer.harness import HarnessMixin, OnValidation
 from recbole_llm.trainer.run_log import logging_to
 from recbole_llm.trainer.staged import run_stages
+from recbole_llm.trainer.trainer import check_processes
 
 #: Programs whose command line a run's record keeps.
 CONSOLE_SCRIPTS = ("run_recbole", "recbole_llm", "run_sweep")
@@ -68,6 +70,8 @@ def run(
         hooks: callbacks from the caller, such as a sweep that starts many runs.
         overrides: settings by name, e.g. ``epochs=5``; over the files.
 
+    Of several processes that ``torchrun`` or ``accelerate launch`` started, each calls this.
+
     Returns:
         The record, as written to ``runs/<id>/record.json``.
 
@@ -79,15 +83,33 @@ def run(
     hooks = hooks or Hooks()
     if hooks.origin and "kind" not in hooks.origin:
         raise ValueError(f"hooks.origin must have a kind, such as 'final', got {hooks.origin!r}.")
-    config = Config(model, dataset, config_files, overrides, command_line)
-    config.check_available()
-    runs = Path(config["runs_dir"])
-    clear_partials(runs)
-    clear_partials(Path(config["checkpoint_dir"]), locked_in=runs)
-    clear_partials(Path(config["cache_dir"]) / "stages")
-    with claimed_run(config, _command()) as (record, resumed):
-        _run_logged(config, record, hooks, resumed)
+    with joined():
+        with main_first():
+            config = Config(model, dataset, config_files, overrides, command_line)
+            check_processes(config)
+            config.check_available()
+        with _claimed(config) as (record, resumed):
+            _run_logged(config, record, hooks, resumed)
     return record
+
+
+@contextmanager
+def _claimed(config: Config) -> Iterator[tuple[RunRecord, bool]]:
+    """Remove what killed runs were writing, and hold this run's folder, in the main process.
+
+    Yields:
+        The record, and whether it is that of an unfinished run, in every process.
+    """
+
+    def claim() -> tuple[RunRecord, bool]:
+        runs = Path(config["runs_dir"])
+        clear_partials(runs)
+        clear_partials(Path(config["checkpoint_dir"]), locked_in=runs)
+        clear_partials(Path(config["cache_dir"]) / "stages")
+        return stack.enter_context(claimed_run(config, _command()))
+
+    with ExitStack() as stack:
+        yield from_main(claim)
 
 
 def _run_logged(config: Config, record: RunRecord, hooks: Hooks, resumed: bool) -> None:
@@ -121,6 +143,8 @@ def _command() -> str:
     """
     program, *words = sys.argv
     name = Path(program).name
+    if program.endswith("recbole_llm/__main__.py"):
+        return shlex.join(["python", "-m", "recbole_llm", *map(mask_secrets, words)])
     return shlex.join([name, *map(mask_secrets, words)] if name in CONSOLE_SCRIPTS else [name])
 
 
@@ -149,6 +173,8 @@ def _run(config: Config, record: RunRecord, hooks: Hooks, resumed: bool) -> None
     record.files["checkpoint"] = trainer.saved_model_file
     with record.stage("evaluation"):
         evaluate(config, record, split, trainer, loaders, hooks.evaluate_test)
+    if not is_main():
+        return
     for left in (trainer.last_file, *folder.glob(".*.partial")):  # the latter of a killed run
         left.unlink(missing_ok=True)
     adapter = hooks_of(trainer.model).export_adapter(folder / "adapter")
@@ -192,7 +218,7 @@ def evaluate(
         record.metrics[name] = dict(result)
         if trainer.ranking is None:
             continue
-        if config["save_topk"]:
+        if config["save_topk"] and is_main():
             path = rankings_path(Path(record.folder) / "record.json", name)
             write_rankings(path, split.dataset, trainer.ranking)
             record.files[f"topk_{name}"] = str(path)

@@ -18,6 +18,7 @@ import torch
 
 from recbole_llm.files import check_name, replacing
 from recbole_llm.locks import FolderBusyError, only_writer
+from recbole_llm.processes import is_main, n_processes
 from recbole_llm.record_content import check_content
 from recbole_llm.secrets import mask_secrets, mask_values
 from recbole_llm.version import __version__
@@ -96,9 +97,11 @@ class RunRecord:
     def save(self) -> Path:
         """Write ``record.json`` into the run's folder, atomically, and return its path.
 
-        Passwords, keys and tokens in it are masked.
+        Passwords, keys and tokens in it are masked. Of several processes the main one writes.
         """
         path = Path(self.folder) / "record.json"
+        if not is_main():
+            return path
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             file.write(json.dumps(mask_values(dataclasses.asdict(self)), indent=1).encode())
@@ -303,6 +306,7 @@ def _environment(config: Any) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "device": torch.cuda.get_device_name(device) if on_gpu else _cpu_name(),
         "threads": torch.get_num_threads(),
+        "processes": n_processes(),
         "platform": platform.platform(),
     }
 

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from recbole_llm.launcher import REPORTED_BY_MAIN, launched
 from recbole_llm.registry import suggest
 from recbole_llm.secrets import mask_secrets
 
@@ -76,6 +77,7 @@ def _run_command(name: str, words: list[str]) -> int:
     parser.set_defaults(interrupted="the same command starts again")
     try:
         command = _find(name)
+        _check_launched(name)
         command.add_arguments(parser)
         try:
             arguments, rest = parser.parse_known_args(words)
@@ -89,9 +91,23 @@ def _run_command(name: str, words: list[str]) -> int:
     except (ValueError, OSError, ImportError, NotImplementedError) as error:
         if os.environ.get("RECBOLE_LLM_TRACEBACK"):
             print(mask_secrets(traceback.format_exc()), file=sys.stderr)
-        text = str(error) or type(error).__name__
-        print(f"error: {mask_secrets(text)}", file=sys.stderr)
+        if REPORTED_BY_MAIN not in getattr(error, "__notes__", ()):
+            text = str(error) or type(error).__name__
+            print(f"error: {mask_secrets(text)}", file=sys.stderr)
         return 2
+
+
+def _check_launched(name: str) -> None:
+    """Check that several processes were started for a run, which alone shares its work.
+
+    Raises:
+        ValueError: it is another command.
+    """
+    if name != "run" and launched().n_processes > 1:
+        raise ValueError(
+            f"{name} is one process, and {launched().n_processes} were started. Start it without "
+            f"torchrun or accelerate; see docs/clusters.md."
+        )
 
 
 def _find(name: str) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recbole_llm.cli.settings import parse_settings
+from recbole_llm.launcher import launched
 from recbole_llm.version import __version__
 
 HELP = "the same as run_recbole"
@@ -70,7 +71,8 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         config_files=settings.pop("config_files", []),
         command_line=settings,
     )
-    print(run_summary(record))
+    if launched().rank == 0:
+        print(run_summary(record))
     return 0
 
 

@@ -21,6 +21,7 @@ from recbole_llm.data.atomic import read_header
 from recbole_llm.data.items import Items, item_cells, item_texts, listed_rows, words_of
 from recbole_llm.data.profile import ITEM_FEATURE_FILE, check_unchanged
 from recbole_llm.files import replacing
+from recbole_llm.processes import main_first
 
 _ROWS_AT_A_TIME = 4096
 
@@ -139,13 +140,13 @@ def _encode_cached(texts: list[str], encoder: str, config: Config) -> Feature:
     key.append(importlib.metadata.version("sentence-transformers"))
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     path = Path(config["cache_dir"] or "saved/cache") / "text" / f"{digest}.npy"
-    cached = _read_cache(path, len(texts))
-    if cached is not None:
-        return cached
-    vectors = encode_texts(texts, encoder, show_progress=bool(config["show_progress"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:  # a killed run leaves no half file under the real name
-        np.save(file, vectors, allow_pickle=False)
+    with main_first():
+        vectors = _read_cache(path, len(texts))
+        if vectors is None:
+            vectors = encode_texts(texts, encoder, show_progress=bool(config["show_progress"]))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as file:  # a killed run leaves no half file under the real name
+                np.save(file, vectors, allow_pickle=False)
     return vectors
 
 

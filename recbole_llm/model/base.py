@@ -11,6 +11,8 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 
 from recbole_llm.config import Config
+from recbole_llm.data.loader import TARGET_SEQ
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.registry import StageSpec
 
 
@@ -26,6 +28,7 @@ class ModelHooks:
         begin_epoch                                before each epoch of training
             calculate_loss, backward, after_backward   once a batch
             optimizer.step, after_step                 once a group of accumulated batches
+        n_loss_terms, loss_share                   in place of calculate_loss, of several processes
         export, export_adapter, head_weights, user_views, history_scores
                                                    with the weights that validation chose
 
@@ -39,11 +42,14 @@ class ModelHooks:
             recent items (``item_id_list`` and ``item_length``) next to the user's id.
         ranks_histories: whether the scores depend on those recent items alone, so that new users
             can be ranked by a history.
+        draws_by_row: whether the loss draws random numbers for each row of a batch, such as those
+            of dropout. Of several processes each then draws its own; else all draw the same.
     """
 
     train_loader: ClassVar[type[AbstractDataLoader] | None] = None
     needs_history: ClassVar[bool] = False
     ranks_histories: ClassVar[bool] = False
+    draws_by_row: ClassVar[bool] = True
 
     @classmethod
     def check_settings(cls, config: Config) -> None:
@@ -77,6 +83,28 @@ class ModelHooks:
 
     def after_step(self) -> None:
         """Follow a step of the optimizer, whose gradients may come from several batches."""
+
+    def n_loss_terms(self, batch: Interaction) -> int:
+        """Return how many terms the loss of a batch is the mean of: its targets, or its rows."""
+        targets = batch.interaction.get(TARGET_SEQ)
+        return len(batch) if targets is None else int((targets > 0).sum())
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor | None:
+        """Return what one of several processes adds to the loss of a batch.
+
+        The shares of all processes add up to ``calculate_loss(batch)``, and so do their gradients.
+        All processes call this with the same batch, of at least as many rows as processes. A model
+        whose loss is not a mean over its rows or targets, such as one with a contrast within the
+        batch, defines it.
+
+        Args:
+            batch: the whole batch.
+            share: part of the process; ``share.rows(n)`` are its own of n rows.
+
+        Returns:
+            The share, a scalar; None: the loss of the own rows, weighed by ``n_loss_terms``.
+        """
+        return None
 
     def export(self) -> dict[str, Tensor]:
         """Return what a later stage of another model takes over, such as ``item_embedding`` (I, d).
@@ -133,12 +161,56 @@ def hooks_of(model: Any) -> Any:
     )
 
 
+def total_loss(loss: Any) -> Tensor:
+    """Return a model's loss as a scalar; RecBole's models return a tensor or a tuple of terms."""
+    terms = loss if isinstance(loss, tuple) else (loss,)
+    return sum((term.sum() for term in terms[1:]), terms[0].sum())
+
+
+def share_of_loss(model: Any, batch: Interaction, share: Share) -> Tensor:
+    """Return what one of several processes adds to the loss of a batch, a scalar.
+
+    Args:
+        model: model whose loss can be split, see ``can_share_loss``.
+        batch: the whole batch, the same in every process.
+        share: part of the process. Of fewer rows than processes the first process takes all.
+    """
+    if len(batch) < share.n_processes:
+        if share.number:
+            return torch.zeros((), requires_grad=True, device=model.device)
+        share = WHOLE
+    hooks = hooks_of(model)
+    own = hooks.loss_share(batch, share)
+    if own is not None:
+        return own
+    rows = batch[share.rows(len(batch))]
+    weight = hooks.n_loss_terms(rows) / hooks.n_loss_terms(batch)
+    return total_loss(model.calculate_loss(rows)) * weight
+
+
+def can_share_loss(model_class: type) -> bool:
+    """Return whether it is known how the loss of a model is split over several processes.
+
+    It is of the models of this package, whose shares a test adds up, and of models that define
+    ``n_loss_terms`` or ``loss_share`` themselves.
+    """
+    hooks = ("n_loss_terms", "loss_share")
+    return model_class.__module__.startswith("recbole_llm.") or any(
+        hook in vars(kind)
+        for kind in model_class.__mro__
+        if not kind.__module__.startswith("recbole_llm.")
+        for hook in hooks
+    )
+
+
 class DotProductRecommender(GeneralRecommender, ModelHooks):
     """A model whose score is the inner product of a user and an item embedding.
 
     A subclass's ``forward()`` returns (user_emb (U, d), item_emb (I, d)) for all ids. In evaluation
     it is called once; ``train()``, ``eval()`` and ``load_state_dict()`` forget the result.
     """
+
+    draws_by_row = False  # what it draws, it draws for all users and items
 
     _cached: tuple[Tensor, Tensor] | None = None
 

@@ -44,6 +44,7 @@ class BM3(DotProductRecommender):
     )
 
     input_type = InputType.POINTWISE  # positives only; the YAML draws no negatives
+    draws_by_row = True  # dropout of the batch's target views
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:

@@ -28,6 +28,7 @@ from recbole_llm.model.propagation import (
     training_adjacency,
     triplet_rows,
 )
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Float, Int
@@ -106,10 +107,15 @@ class LGMRec(DotProductRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR + lambda_1 times the hypergraph contrast + lambda_2 L2, a scalar."""
-        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss, in which the contrast is a sum over rows."""
+        own = batch[share.rows(len(batch))]
+        user, pos, neg = (own[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
         views = self.views()
         batch_rows = triplet_rows(views.final, self.n_users, user, pos, neg)
-        loss = ranking_loss(*batch_rows, self.reg_weight)
+        loss = ranking_loss(*batch_rows, self.reg_weight) * (len(own) / len(batch))
         if self.cl_weight:
             contrast = cross_modal_loss(views.hyper, user, pos, self.n_users, self.temperature)
             loss = loss + self.cl_weight * contrast

@@ -33,6 +33,7 @@ from recbole_llm.model.propagation import (
     training_adjacency,
     triplet_rows,
 )
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Float, Int
@@ -145,12 +146,17 @@ class MGCN(DotProductRecommender):
 
         The auxiliary task contrasts the two views of the batch's users, and of its positive items.
         """
-        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss: its rows, contrasted with those of all."""
+        user, pos, neg = (batch[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        own = share.rows(len(user))
         views = self.views()
-        batch_rows = triplet_rows(views.final, self.n_users, user, pos, neg)
+        batch_rows = triplet_rows(views.final, self.n_users, user[own], pos[own], neg[own])
         loss = ranking_loss(*batch_rows, self.reg_weight)
         for node in (user, pos + self.n_users):
-            anchor, candidates = rows(views.content, node), rows(views.behaviour, node)  # (B, d)
-            contrast = info_nce(anchor, candidates, candidates, self.temperature)
+            anchor, candidates = rows(views.content, node[own]), rows(views.behaviour, node)
+            contrast = info_nce(anchor, candidates[own], candidates, self.temperature)
             loss = loss + self.cl_weight * contrast
-        return loss
+        return loss * (len(user[own]) / len(user))

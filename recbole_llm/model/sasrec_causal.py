@@ -14,13 +14,14 @@ from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.data.loader import TARGET_SEQ, WindowLoader
+from recbole_llm.model.base import ModelHooks
 from recbole_llm.model.loss import full_softmax_loss
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
 
 
-class SASRecCausal(SASRec):
+class SASRecCausal(SASRec, ModelHooks):
     """RecBole's SASRec with another training loop; B: windows, L: length, d: width, I: items.
 
     Config keys: those of RecBole's SASRec (``loss_type`` is CE), ``MAX_ITEM_LIST_LENGTH`` (L).

@@ -32,6 +32,7 @@ from recbole_llm.model.propagation import (
     training_adjacency,
     triplet_rows,
 )
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Bool, Float, Int
@@ -146,10 +147,15 @@ class SRGFormer(DotProductRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR, L2 and the two contrasts between modalities, a scalar."""
-        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss, in which the contrasts are sums over rows."""
+        own = batch[share.rows(len(batch))]
+        user, pos, neg = (own[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
         views = self.views()
         batch_rows = triplet_rows(views.final, self.n_users, user, pos, neg)
-        loss = ranking_loss(*batch_rows, self.reg_weight)
+        loss = ranking_loss(*batch_rows, self.reg_weight) * (len(own) / len(batch))
         for weight, contrasted in (
             (self.hyper_cl_weight, views.hyper),  # section III.C.1
             (self.modality_cl_weight, views.modality),  # gamma L_MCL, section III.B

@@ -1,4 +1,7 @@
-"""Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically."""
+"""Checkpoints that hold tensors and JSON text only, are loaded safely and replaced atomically.
+
+Of several processes the main one reads and writes; the others get from it what it read.
+"""
 
 import json
 import pickle
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.files import replacing
+from recbole_llm.processes import from_main, is_main
 from recbole_llm.trainer.checksum import DigestingFile, check_sum
 from recbole_llm.version import __version__
 
@@ -31,6 +35,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
         OSError: the file could not be written (disk full, no permission); nothing was lost.
         TypeError: a value is of another type.
     """
+    if not is_main():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path, durable=True) as file:
@@ -56,6 +62,10 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, or not one of ours.
     """
+    return from_main(lambda: _read_checkpoint(path, device))
+
+
+def _read_checkpoint(path: Path, device: torch.device | str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist.")
     try:

@@ -1,6 +1,7 @@
 """Evaluation by full ranking, with RecBole's own metrics."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.data.tie_order import tie_order
+from recbole_llm.processes import from_main, gathered_rows, n_processes, own_share
 from recbole_llm.trainer.ranking import Ranking, rank_batch
 from recbole_llm.trainer.saving import SavingMixin
 
@@ -40,7 +42,8 @@ class EvaluationMixin(SavingMixin):
         """Measure the model on one part of the split, with RecBole's own metrics.
 
         Metrics that need only the top of the ranking are fed from ``rank_batch``; the others
-        (GAUC) go through RecBole's loop. None for an empty part.
+        (GAUC) go through RecBole's loop. None for an empty part. Of several processes each ranks
+        some users, and all get the whole ranking and the metrics.
         """
         if not eval_data:
             return None
@@ -51,8 +54,8 @@ class EvaluationMixin(SavingMixin):
             self.ranking = None
             result = super().evaluate(eval_data, False, show_progress=show_progress)
         else:
-            self.ranking = self._rank(eval_data, show_progress)
-            result = self.evaluator.evaluate(self._collected(self.ranking))
+            self.ranking = ranking = self._rank(eval_data, show_progress)
+            result = from_main(lambda: self.evaluator.evaluate(self._collected(ranking)))
         return OrderedDict((name, float(value)) for name, value in result.items())
 
     def _collected(self, ranking: Ranking) -> DataStruct:
@@ -76,12 +79,16 @@ class EvaluationMixin(SavingMixin):
             dataset = eval_data._dataset
             self.tie_order = tie_order(dataset.field2id_token[dataset.iid_field]).to(self.device)
         k = self._list_length(eval_data)
-        users, parts = [], []
-        for batch in tqdm(eval_data, desc="Evaluate", ncols=100, disable=not show_progress):
-            users.append(batch[0][eval_data.uid_field].cpu())
-            parts.append(self._rank_users(eval_data, batch, k, self.tie_order))
-        items, scores, hits, n_positives = (torch.cat(part) for part in zip(*parts, strict=True))
-        return Ranking(torch.cat(users), items, scores.float(), hits, n_positives)
+        rows, batches = _own_batches(eval_data)
+        parts = [Ranking.empty(k)]  # of several processes this one may have no user
+        for batch in tqdm(batches, "Evaluate", len(rows), ncols=100, disable=not show_progress):
+            users = batch[0][eval_data.uid_field].cpu()
+            parts.append(Ranking(users, *self._rank_users(eval_data, batch, k, self.tie_order)))
+        ranking = Ranking(*map(torch.cat, zip(*parts, strict=True)))
+        if n_processes() == 1:
+            return ranking
+        order = gathered_rows(torch.cat(rows)).argsort()
+        return Ranking(*(gathered_rows(part)[order] for part in ranking))
 
     def _list_length(self, eval_data: FullRankLoader) -> int:
         longest = max(self.config["topk"])
@@ -103,5 +110,20 @@ class EvaluationMixin(SavingMixin):
             scores[:, ~eval_data.candidates.to(device)] = -torch.inf
         if hidden is not None:
             hidden = hidden[0].to(device), hidden[1].to(device)
-        ranked = rank_batch(scores, hidden, pos_row.to(device), pos_item.to(device), k, place)
-        return [part.cpu() for part in ranked]
+        items, top, *others = rank_batch(
+            scores, hidden, pos_row.to(device), pos_item.to(device), k, place
+        )
+        return [part.cpu() for part in (items, top.float(), *others)]
+
+
+def _own_batches(eval_data: FullRankLoader) -> tuple[list[Tensor], Iterable[Any]]:
+    """Return the rows of each batch that this process ranks, and the batches of these rows.
+
+    Each batch is shared by all processes, as its users have histories of similar length.
+    """
+    batches = torch.arange(eval_data.sample_size).split(eval_data.step)
+    if n_processes() == 1:
+        return list(batches), eval_data
+    own = [rows[own_share().rows(len(rows))] for rows in batches]
+    own = [rows for rows in own if len(rows)] or [torch.empty(0, dtype=torch.int64)]
+    return own, (eval_data.collate_fn(rows.tolist()) for rows in own if len(rows))

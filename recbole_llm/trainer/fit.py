@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.loading import Loaders, Split, build_loaders
 from recbole_llm.model.base import hooks_of
+from recbole_llm.processes import same_tensors
 from recbole_llm.trainer.harness import HarnessMixin, OnValidation
 from recbole_llm.trainer.trainer import build_trainer
 
@@ -66,6 +67,7 @@ def fit(
     trainer.use_folder(folder)
     if resume:
         trainer.resume(loaders.train)
+    same_tensors(model.state_dict().values())
     trainer.fit(
         loaders.train,
         loaders.valid,

@@ -23,6 +23,13 @@ class Ranking(NamedTuple):
     hits: Tensor
     n_positives: Tensor
 
+    @classmethod
+    def empty(cls, k: int) -> "Ranking":
+        """Return the ranking of no user, with lists of length k."""
+        items, hits = torch.empty(0, k, dtype=torch.int64), torch.empty(0, k, dtype=torch.bool)
+        users = torch.empty(0, dtype=torch.int64)
+        return cls(users, items, torch.empty(0, k), hits, users)
+
 
 def rank_batch(
     scores: Tensor,

@@ -10,6 +10,7 @@ import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
 from recbole.trainer import Trainer
 
+from recbole_llm.processes import from_main
 from recbole_llm.trainer.checkpoint import (
     check_fields,
     load_weights,
@@ -146,7 +147,7 @@ class SavingMixin(Trainer):
             ValueError: the file is damaged or was saved by a version whose model counts otherwise,
                 or this model's RecBole trainer cannot resume.
         """
-        if not self.last_file.exists():
+        if not from_main(self.last_file.exists):
             return False
         if not self.trains_by_epoch():
             raise ValueError(

@@ -15,6 +15,7 @@ from recbole_llm.config import Config
 from recbole_llm.data.loading import Split
 from recbole_llm.locks import only_writer
 from recbole_llm.model.base import ModelHooks, hooks_of
+from recbole_llm.processes import is_main
 from recbole_llm.record import RunRecord, Stage
 from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.trainer.checkpoint import check_fields, load_checkpoint, save_checkpoint
@@ -105,7 +106,7 @@ def run_stages(
 def _read_or_train(
     planned: PlannedStage, split: Split, stage: Stage, with_test: bool
 ) -> dict[str, Any]:
-    """Train a stage, unless another process does: then wait and read its output."""
+    """Train a stage, unless another run does: then wait and read its output."""
     log = logging.getLogger()
 
     def on_wait(holder: str) -> None:
@@ -138,7 +139,8 @@ def _train(planned: PlannedStage, split: Split, stage: Stage, with_test: bool) -
     }
     check_tensors(tensors, split.dataset, f"stage {name!r} ({model}), trained in {folder}")
     save_checkpoint(planned.output, content)
-    (folder / "last.pth").unlink(missing_ok=True)  # nothing is left to resume
+    if is_main():
+        (folder / "last.pth").unlink(missing_ok=True)  # nothing is left to resume
     return content
 
 

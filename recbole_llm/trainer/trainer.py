@@ -5,13 +5,16 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader.abstract_dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from recbole_llm.config import Config
-from recbole_llm.model.base import hooks_of
+from recbole_llm.model.base import can_share_loss, hooks_of, share_of_loss, total_loss
+from recbole_llm.processes import add_gradients, from_main, n_processes, own_share, rank, summed
+from recbole_llm.trainer.checkpoint import random_state, set_random_state
 from recbole_llm.trainer.divergence import check_finite
 from recbole_llm.trainer.harness import HarnessMixin
 from recbole_llm.trainer.schedule import learning_rate_factor
@@ -46,7 +49,7 @@ class HarnessTrainer(HarnessMixin):
         """
         hooks = hooks_of(self.model)
         self.model.train()
-        hooks.begin_epoch()
+        self._begin_epoch(hooks)
         loss_func = loss_func or self.model.calculate_loss
         accumulate = self.config["gradient_accumulation_steps"]
         n_batches = len(train_data)
@@ -58,9 +61,7 @@ class HarnessTrainer(HarnessMixin):
                 self._set_learning_rate(epoch_idx + index / n_batches)
                 n_group = min(accumulate, n_batches - index)  # the last group may be smaller
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-                loss = loss_func(interaction.to(self.device))
-            # RecBole's models return a scalar, a tensor of one element, or a tuple of terms.
-            loss = sum(term.sum() for term in (loss if isinstance(loss, tuple) else (loss,)))
+                loss = self._loss(loss_func, interaction.to(self.device))
             first = loss.detach() if first is None else first
             (loss / n_group).backward()
             hooks.after_backward()
@@ -68,14 +69,31 @@ class HarnessTrainer(HarnessMixin):
             if (index + 1) % accumulate == 0 or index + 1 == n_batches:
                 self._step()
                 hooks.after_step()
-        mean = total.item() / max(n_batches, 1)
+        # Of several processes each has its share of every loss.
+        total, first = summed(torch.stack([total, total if first is None else first])).tolist()
+        mean = total / max(n_batches, 1)
         check_finite(mean, epoch_idx)
-        if self.first_loss is None and first is not None:
-            self.first_loss = first.item()
+        if self.first_loss is None and n_batches:
+            self.first_loss = first
         return mean
 
+    def _begin_epoch(self, hooks: Any) -> None:
+        """Prepare an epoch, alike in all processes; then let each draw its own dropout."""
+        if n_processes() > 1:
+            set_random_state(from_main(random_state))
+        hooks.begin_epoch()
+        if rank() and hooks.draws_by_row:
+            torch.manual_seed(int(torch.randint(2**31, ())) + rank())
+
+    def _loss(self, loss_func: Callable[..., Any], batch: Interaction) -> Tensor:
+        """Return the loss of a batch, or this process's share of it, as a scalar."""
+        if n_processes() > 1:
+            return share_of_loss(self.model, batch, own_share())
+        return total_loss(loss_func(batch))
+
     def _step(self) -> None:
-        """Step along the accumulated gradients and clear them."""
+        """Step along the accumulated gradients, of all processes, and clear them."""
+        add_gradients(self.model.parameters())
         if self.clip_grad_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.optimizer.step()
@@ -85,6 +103,23 @@ class HarnessTrainer(HarnessMixin):
         factor = learning_rate_factor(self.config, epochs_done)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * factor
+
+
+def check_processes(config: Config) -> None:
+    """Check that several processes can train a model and its earlier stages.
+
+    Raises:
+        ValueError: it is not known how to split the loss of one of them.
+    """
+    if n_processes() == 1:
+        return
+    for each in (config, *config.stages.values()):
+        if not can_share_loss(each.model_class):
+            raise ValueError(
+                f"model {each['model']} is trained by one process: how its loss is split over "
+                f"{n_processes()} processes is not known. Start it without torchrun or accelerate. "
+                f"A model of your own can define n_loss_terms or loss_share, see docs/clusters.md."
+            )
 
 
 def build_trainer(config: Config, model: nn.Module) -> HarnessMixin:

@@ -45,6 +45,7 @@ from recbole_llm.model.galrec.external import STAGES, external_tables, name_chec
 from recbole_llm.model.galrec.hop_prompt import MAX_HOPS, assemble, load_hop_prompts
 from recbole_llm.model.galrec.pairs import PAIRS, View
 from recbole_llm.model.galrec.reader import NodeReader
+from recbole_llm.processes import WHOLE, Share, gathered_rows
 from recbole_llm.registry import StageSpec
 from recbole_llm.settings.group import MapOf, Optional, Settings
 from recbole_llm.settings.run import OVERALL
@@ -242,20 +243,28 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
         The queues take up this batch's keys in ``after_backward``, so that a loss which is only
         looked at changes nothing.
         """
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss: its rows, and as many of ``gal_rows`` of them."""
         self.new_keys = None
-        prompts = self.prompts("user", interaction)
+        n_rows, n_gal = len(batch), min(self.gal_rows or len(batch), len(batch))
+        own = batch[share.rows(n_rows)]
+        prompts = self.prompts("user", own)
         widest = ("user", self.n_hops)
         reading = self.reader.read(*prompts[widest])
         logits = self._scores(reading.answer)[:, 1:]  # (B, I - 1): the padding item is no class
-        loss = F.cross_entropy(logits, interaction[self.ITEM_ID] - 1)  # eq. 1
-        if not self.pairs:
-            return loss
+        loss = F.cross_entropy(logits, own[self.ITEM_ID] - 1) * (len(own) / n_rows)  # eq. 1
         # Drawn, as the rows of a batch come in the order of their history's length.
-        rows = torch.randperm(len(logits), device=logits.device)[: self.gal_rows]
+        n_own = len(range(n_gal)[share.rows(n_gal)])
+        if not self.pairs or not n_own:
+            return loss
+        rows = torch.randperm(len(logits), device=logits.device)[:n_own]
         views = {view: (ids[rows], mask[rows]) for view, (ids, mask) in prompts.items()}
-        interaction = interaction[rows]
-        views |= self.prompts("item", interaction)
-        return loss + self._graph_loss(interaction, views, {widest: reading.meaning[rows]})
+        own = own[rows]
+        views |= self.prompts("item", own)
+        graph_loss = self._graph_loss(own, views, {widest: reading.meaning[rows]})
+        return loss + graph_loss * (n_own / n_gal)
 
     def _graph_loss(
         self, interaction: Interaction, views: dict[View, Prompt], meaning: dict[View, Tensor]
@@ -289,12 +298,14 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
         return queue
 
     def after_backward(self) -> None:
-        """Put the batch's keys into the queues (eq. 16)."""
-        if self.new_keys is not None:
-            keys, nodes = self.new_keys
-            for view, key in keys.items():
-                self._queue(view).push(key, nodes[view[0]])
-            self.new_keys = None
+        """Put the batch's keys into the queues (eq. 16), those of all processes in all of them."""
+        keys, nodes = self.new_keys or ({}, {})
+        no_node = torch.zeros(0, dtype=torch.long, device=self.score_log_scale.device)
+        no_key = torch.zeros(0, self.reader.hidden_size, device=no_node.device)
+        for view in self.key_views:
+            key = gathered_rows(keys.get(view, no_key).float())
+            self._queue(view).push(key, gathered_rows(nodes.get(view[0], no_node)))
+        self.new_keys = None
 
     def after_step(self) -> None:
         """Let the momentum weights follow one step of the optimizer (eq. 17)."""

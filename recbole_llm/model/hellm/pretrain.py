@@ -24,6 +24,7 @@ from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import info_nce, ranking_loss
 from recbole_llm.model.modality_graph import modality_names
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import OVERALL, TRAINING
 from recbole_llm.settings.values import Bool, Float, Int
@@ -119,20 +120,26 @@ class HeLLMPretrain(DotProductRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR + alpha L_U2U + beta L_I2I + lambda L2, a scalar averaged over B (eq. 12)."""
-        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss: its rows, and its part of the batch's anchors."""
+        user, pos, neg = (batch[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        own = share.rows(len(user))
         levels = self.levels()
         fused = self.fuse(*levels)
-        user_e, pos_e, neg_e = rows(fused[0], user), rows(fused[1], pos), rows(fused[1], neg)
-        loss = ranking_loss(user_e, pos_e, neg_e, self.reg_weight)
+        user_e, pos_e = rows(fused[0], user[own]), rows(fused[1], pos[own])
+        neg_e = rows(fused[1], neg[own])
+        loss = ranking_loss(user_e, pos_e, neg_e, self.reg_weight) * (len(user_e) / len(user))
         if self.use_cl:
             for weight, anchors, level, emb in zip(
                 self.cl_weights, (user, pos), levels, fused, strict=True
             ):
                 if level is not None and weight:
-                    loss = loss + weight * self.contrast(anchors, level, emb)
+                    loss = loss + weight * self.contrast(anchors, level, emb, share)
         return loss
 
-    def contrast(self, anchors: Tensor, level: Tensor, emb: Tensor) -> Tensor:
+    def contrast(self, anchors: Tensor, level: Tensor, emb: Tensor, share: Share = WHOLE) -> Tensor:
         """Return the contrastive loss of some nodes, averaged over them (eq. 7).
 
         Args:
@@ -140,13 +147,18 @@ class HeLLMPretrain(DotProductRecommender):
             level: (V, d) user- or item-level embeddings h.
             emb: (V, d) fused embeddings e~; row 0 of both is padding and left out of the
                 candidates.
+            share: process whose share of the average is returned; each takes some of the nodes.
         """
         anchors = anchors.unique()
         if self.cl_anchors and len(anchors) > self.cl_anchors:
             pick = torch.randperm(len(anchors), device=anchors.device)[: self.cl_anchors]
             anchors = anchors[pick]
+        own = anchors[share.rows(len(anchors))]
+        if not len(own):  # fewer nodes than processes
+            return emb.new_zeros(())
         candidates = torch.cat([level[1:], emb[1:]])  # (2V - 2, d)
-        return info_nce(rows(emb, anchors), rows(level, anchors), candidates, self.temperature)
+        loss = info_nce(rows(emb, own), rows(level, own), candidates, self.temperature)
+        return loss * (len(own) / len(anchors))
 
 
 def _neighbours(dataset: MultimodalDataset, k: int) -> list[Tensor]:
