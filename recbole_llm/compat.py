@@ -9,7 +9,6 @@ import importlib
 import importlib.metadata
 from collections import Counter
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -321,10 +320,9 @@ def _bound_rejections() -> None:
 
 def _write_tensorboard_once() -> None:
     """Let the main one of several processes alone write the files of TensorBoard."""
-    from recbole.trainer import trainer
-
-    open_writer, no_writer = trainer.get_tensorboard, SimpleNamespace(add_scalar=lambda *_: None)
-    trainer.get_tensorboard = lambda logger: open_writer(logger) if is_main() else no_writer
+    trainer: Any = importlib.import_module("recbole.trainer.trainer")
+    writer, silent = trainer.get_tensorboard, type("_Silent", (), {"add_scalar": lambda *_: None})
+    trainer.get_tensorboard = lambda logger: writer(logger) if is_main() else silent()
 
 
 def _undo_anomaly_detection() -> None:

@@ -28,6 +28,20 @@ from recbole_llm.trainer.trainer import check_processes
 Train = Callable[..., RunRecord]
 HELPERS = Path(__file__).parent / "helpers"
 
+# The graph-aware losses draw neighbours at random, so that this one has no numbers to compare.
+GALREC = {
+    "MAX_ITEM_LIST_LENGTH": 6,
+    "prefixes_per_user": 1,
+    "prompts": "galrec_short",
+    "n_first_order": 3,
+    "n_second_order": 2,
+    "queue_size": 32,
+    "lora_r": 2,
+    "gal_rows": 7,
+    "gradient_accumulation_steps": 1,
+    "external_stage": {"embedding_size": 16, "epochs": 1},
+}
+
 # 999: the batches, their halves and the last batch are uneven. Nothing is dropped at random.
 COMMON = {"epochs": 2, "train_batch_size": 999, "learning_rate": 0.01, "save_topk": 10}
 GENRES = {"modalities": {"genre": {"multi_hot": "class"}}}
@@ -89,7 +103,7 @@ def trained_by_two(
 ) -> tuple[Path, dict[str, RunRecord]]:
     """Folder and records of all ``RUNS``, trained by two processes one after the other."""
     folder = tmp_path_factory.mktemp("two")
-    runs = [{"model": m, **settings_of(m, small_ml100k, tiny_llm)} for m in RUNS]
+    runs = [{"model": m, **settings_of(m, small_ml100k, tiny_llm)} for m in [*RUNS, "GALRec"]]
     process = launch(TORCHRUN, folder, str(HELPERS / "together.py"), json.dumps(runs))
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -98,9 +112,9 @@ def trained_by_two(
 
 
 def settings_of(model: str, data_path: Path, llm_path: str) -> dict[str, Any]:
-    own = {"llm_path": llm_path} if model == "HeLLM" else {}
+    own = {"llm_path": llm_path} if model in ("HeLLM", "GALRec") else {}
     quiet = {"data_path": str(data_path), "show_progress": False, "torch_threads": 1}
-    return {**quiet, "state": "WARNING", **COMMON, **own, **RUNS[model]}
+    return {**quiet, "state": "WARNING", **COMMON, **own, **(RUNS | {"GALRec": GALREC})[model]}
 
 
 def assert_same_numbers(found: RunRecord, expected: RunRecord) -> None:
@@ -150,8 +164,9 @@ def test_two_processes_give_the_numbers_of_one(
 
 def test_each_run_has_one_writer(trained_by_two: tuple[Path, dict[str, RunRecord]]) -> None:
     folder, records = trained_by_two
-    assert list(records) == list(RUNS) and len(list((folder / "runs").iterdir())) == len(RUNS)
-    n_trainings = len(RUNS) + 2  # HeLLM has two earlier stages
+    assert list(records) == [*RUNS, "GALRec"]
+    assert len(list((folder / "runs").iterdir())) == len(records)
+    n_trainings = len(records) + 3  # HeLLM has two earlier stages, GALRec one
     assert len(list((folder / "log_tensorboard").glob("*/*"))) == n_trainings
     for record in records.values():
         assert record.status == "finished"

@@ -5,11 +5,14 @@ Usage: together.py RUNS, a JSON list of {"model": ..., other settings}; prints e
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import recbole_llm
+from recbole_llm.model.galrec.contrast import KeyQueue
+from recbole_llm.model.galrec.galrec import GALRec
 from recbole_llm.processes import (
     add_gradients,
     from_main,
@@ -61,10 +64,29 @@ def check_who_does_what() -> None:
     assert entered == calls
 
 
+def check_queues() -> None:
+    """Check that the keys of both processes reach the queue of each, empty ones included."""
+    model = SimpleNamespace(
+        key_views=[("user", 0)],
+        new_keys=None,
+        score_log_scale=torch.zeros(1),
+        reader=SimpleNamespace(hidden_size=2),
+    )
+    queue = KeyQueue(4, 2)
+    model._queue = lambda view: queue
+    for nodes in ([[], [7]], [[8, 9], [5]]):  # the first process had no row of the first batch
+        own = torch.tensor(nodes[rank()], dtype=torch.long)
+        if len(own):
+            model.new_keys = {("user", 0): torch.ones(len(own), 2)}, {"user": own}
+        GALRec.after_backward(model)
+    assert queue.nodes.tolist() == [7, 8, 9, 5]
+
+
 if __name__ == "__main__":
     with joined():
         check_what_is_shared()
         check_who_does_what()
+        check_queues()
     for settings in json.loads(sys.argv[1]):
         record = recbole_llm.run(settings.pop("model"), "ml-100k", **settings)
         if is_main():
