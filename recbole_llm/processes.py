@@ -87,10 +87,10 @@ def joined() -> Iterator[None]:
     """
     global _place
     place = launched()
+    check_launcher()
     if place.n_processes == 1:
         yield
         return
-    check_launcher()
     with _stopped_by_error():
         _connect(place)
         _place = place
