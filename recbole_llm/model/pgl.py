@@ -22,6 +22,7 @@ from recbole_llm.model.item_mixture import ITEM_MIXTURE, mixed_item_graph, share
 from recbole_llm.model.loss import bpr_loss, info_nce
 from recbole_llm.model.modality_graph import TRAINED_FEATURES, item_features
 from recbole_llm.model.propagation import EdgeSampler, propagate_mean, rows, training_adjacency
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import OVERALL, TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
@@ -120,15 +121,20 @@ class PGL(DotProductRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR over the subgraph plus the contrast of dropped-out views, a scalar."""
-        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss: its rows, contrasted with those of all."""
+        user, pos, neg = (batch[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        own = share.rows(len(user))
         if self.subgraph is None:
             self.begin_epoch()
         user_emb, item_emb = self(self.subgraph)
         user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1))
+        loss = bpr_loss((user_e * pos_e).sum(-1)[own], (user_e * neg_e).sum(-1)[own])
         if self.cl_weight:
             for nodes in (user_e, pos_e):
                 anchor, other = self.dropout(nodes), self.dropout(nodes)  # (B, M d)
-                contrast = info_nce(anchor, other, other, self.temperature)
+                contrast = info_nce(anchor[own], other[own], other, self.temperature)
                 loss = loss + self.cl_weight * contrast / 2
-        return loss
+        return loss * (len(user[own]) / len(user))

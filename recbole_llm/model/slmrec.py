@@ -22,6 +22,7 @@ from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import full_softmax_loss, info_nce
 from recbole_llm.model.modality_graph import FrozenFeatures
 from recbole_llm.model.propagation import rows, training_adjacency
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import OVERALL, RECBOLE, TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
@@ -105,22 +106,31 @@ class SLMRec(DotProductRecommender):
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return the softmax over the batch's positives plus alpha times the task's loss."""
-        user, item = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss: its rows, contrasted with those of all."""
+        user, item = batch[self.USER_ID], batch[self.ITEM_ID]
+        own = share.rows(len(user))
         users, items = self.views()
         user_e, item_e = self.fuse_user(rows(users, user)), self.fuse_item(rows(items, item))
-        loss = info_nce(user_e, item_e, item_e, self.temperature)
+        loss = info_nce(user_e[own], item_e[own], item_e, self.temperature)
         if self.ssl_task == "FAC":
-            return loss + self.ssl_weight * self.fine_and_coarse(rows(items, item))
-        return loss + self.ssl_weight * self.augmented(user, item)
+            loss = loss + self.ssl_weight * self.fine_and_coarse(rows(items, item), share)
+        else:
+            loss = loss + self.ssl_weight * self.augmented(user, item, share)
+        return loss * (len(user[own]) / len(user))
 
-    def fine_and_coarse(self, items: Tensor) -> Tensor:
+    def fine_and_coarse(self, items: Tensor, share: Share = WHOLE) -> Tensor:
         """Return the loss of task FAC: the id finds each modality, in a space behind the last one.
 
         Inner products are not normalised, as in the authors' code.
 
         Args:
             items: (B, V d) views of the batch's items.
+            share: process whose rows are averaged over.
         """
+        own = share.rows(len(items))
         anchor, *modalities = items.chunk(self.n_views, dim=1)
         target = torch.arange(len(items), device=items.device)
         loss = items.new_zeros(())
@@ -128,13 +138,16 @@ class SLMRec(DotProductRecommender):
             self.anchor_heads, self.modality_heads, modalities, strict=True
         ):
             anchor = narrow(anchor)
-            loss = loss + full_softmax_loss(anchor / self.ssl_temperature, head(modality), target)
+            loss = loss + full_softmax_loss(
+                anchor[own] / self.ssl_temperature, head(modality), target[own]
+            )
         return loss
 
-    def augmented(self, user: Tensor, item: Tensor) -> Tensor:
+    def augmented(self, user: Tensor, item: Tensor, share: Share = WHOLE) -> Tensor:
         """Return the contrast of two augmented fusions of the batch: tasks FD, FM and FD+FM.
 
         FD drops propagated numbers; FM masks the items of one view in each fusion, not the same.
+        Averaged over the rows of a process.
         """
         masked: list[int | None] = [None, None]
         if "FM" in self.ssl_task:
@@ -145,5 +158,6 @@ class SLMRec(DotProductRecommender):
             (self.fuse_user, self.fuse_item), (user, item), first, second, strict=True
         ):
             anchor, other = fuse(rows(left, index)), fuse(rows(right, index))  # (B, d)
-            loss = loss + info_nce(anchor, other, other, self.ssl_temperature)
+            own = share.rows(len(anchor))
+            loss = loss + info_nce(anchor[own], other[own], other, self.ssl_temperature)
         return loss
