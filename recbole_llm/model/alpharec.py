@@ -37,6 +37,8 @@ class AlphaRec(DotProductRecommender):
     ``n_negatives``, ``temperature`` (tau), ``initialization``.
     """
 
+    splits_batches = False  # items are drawn for each row
+
     settings = (
         TRAINING
         | RECBOLE.pick("train_neg_sample_args", "weight_decay")

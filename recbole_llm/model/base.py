@@ -44,12 +44,15 @@ class ModelHooks:
             can be ranked by a history.
         draws_by_row: whether the loss draws random numbers for each row of a batch, such as those
             of dropout. Of several processes each then draws its own; else all draw the same.
+        splits_batches: whether several processes can share the loss of a batch; of a model that
+            needs a ``loss_share`` and has none they are refused.
     """
 
     train_loader: ClassVar[type[AbstractDataLoader] | None] = None
     needs_history: ClassVar[bool] = False
     ranks_histories: ClassVar[bool] = False
     draws_by_row: ClassVar[bool] = True
+    splits_batches: ClassVar[bool] = True
 
     @classmethod
     def check_settings(cls, config: Config) -> None:
@@ -195,6 +198,8 @@ def can_share_loss(model_class: type) -> bool:
     ``n_loss_terms`` or ``loss_share`` themselves.
     """
     hooks = ("n_loss_terms", "loss_share")
+    if not hooks_of(model_class).splits_batches:
+        return False
     return model_class.__module__.startswith("recbole_llm.") or any(
         hook in vars(kind)
         for kind in model_class.__mro__

@@ -74,6 +74,8 @@ class GUME(DotProductRecommender):
     ``noise``, ``train_features``, ``initialization``.
     """
 
+    splits_batches = False  # its loss is taken over the whole batch
+
     settings = (
         TRAINING
         | REFINEMENT

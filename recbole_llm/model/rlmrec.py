@@ -108,6 +108,8 @@ class RLMRecCon(_ProfiledLightGCN):
     Config keys besides the shared ones: ``cl_weight``.
     """
 
+    splits_batches = False  # its loss is taken over the whole batch
+
     settings = _SHARED | Settings(cl_weight=Float(0))
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:

@@ -64,6 +64,8 @@ class SMORE(DotProductRecommender):
     ``train_features``, ``initialization``.
     """
 
+    splits_batches = False  # its loss is taken over the whole batch
+
     settings = (
         TRAINING
         | REFINEMENT

@@ -77,6 +77,6 @@ def test_the_page_lists_every_hook() -> None:
     assert set(_HOOKS) == {
         *("train_loader", "needs_history", "check_settings", "check_available", "required_stages"),
         *("begin_epoch", "after_backward", "after_step", "export", "export_adapter", "user_views"),
-        *("n_loss_terms", "loss_share", "draws_by_row"),
+        *("n_loss_terms", "loss_share", "draws_by_row", "splits_batches"),
         *("head_weights", "history_scores", "ranks_histories"),
     }
