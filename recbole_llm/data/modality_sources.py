@@ -21,6 +21,7 @@ from recbole_llm.data.atomic import read_header
 from recbole_llm.data.items import Items, item_cells, item_texts, listed_rows, words_of
 from recbole_llm.data.profile import ITEM_FEATURE_FILE, check_unchanged
 from recbole_llm.files import replacing
+from recbole_llm.terminal import shows_bars
 
 _ROWS_AT_A_TIME = 4096
 
@@ -142,7 +143,7 @@ def _encode_cached(texts: list[str], encoder: str, config: Config) -> Feature:
     cached = _read_cache(path, len(texts))
     if cached is not None:
         return cached
-    vectors = encode_texts(texts, encoder, show_progress=bool(config["show_progress"]))
+    vectors = encode_texts(texts, encoder, show_progress=shows_bars(config["show_progress"]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:  # a killed run leaves no half file under the real name
         np.save(file, vectors, allow_pickle=False)
