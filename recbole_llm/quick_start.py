@@ -22,10 +22,11 @@ from recbole_llm.processes import from_main, is_main, joined, main_first
 from recbole_llm.record import RunRecord, claimed_run
 from recbole_llm.runs.rankings import rankings_path, write_rankings
 from recbole_llm.secrets import mask_secrets
+from recbole_llm.terminal import shows_bars
 from recbole_llm.trainer.cold import cold_metrics
 from recbole_llm.trainer.fit import evaluated_parts, fit
 from recbole_llm.trainer.harness import HarnessMixin, OnValidation
-from recbole_llm.trainer.run_log import logging_to
+from recbole_llm.trainer.run_log import FILE_ONLY, logging_to
 from recbole_llm.trainer.staged import run_stages
 from recbole_llm.trainer.trainer import check_processes
 
@@ -120,7 +121,7 @@ def _run_logged(config: Config, record: RunRecord, hooks: Hooks, resumed: bool) 
     if config["torch_threads"]:
         torch.set_num_threads(config["torch_threads"])
     with logging_to(log_file, str(config["state"])) as log:
-        log.info("Run %s%s", record.folder, " (resumed)" if resumed else "")
+        log.info("%s", _first_line(config, record, resumed))
         if config["resume"] and not resumed:
             log.info("--resume: no unfinished run of these settings; starting a new one")
         record.save()
@@ -134,6 +135,14 @@ def _run_logged(config: Config, record: RunRecord, hooks: Hooks, resumed: bool) 
             raise
         record.status = "finished"
         record.finish()
+
+
+def _first_line(config: Config, record: RunRecord, resumed: bool) -> str:
+    """Return model, dataset, protocol, device and record of a run."""
+    return (
+        f"{record.model} on {record.dataset} ({record.protocol}, seed {record.seed}), "
+        f"{config['device']}: {record.folder}{' (resumed)' if resumed else ''}"
+    )
 
 
 def _command() -> str:
@@ -198,7 +207,7 @@ def _record_data(config: Config, record: RunRecord, split: Split, resumed: bool)
     record.data = data
     if config["user_profile"] not in (None, "mean", "random"):
         check_split(Path(config["user_profile"]), data["split"])
-    logging.getLogger().info("%s", split.dataset)
+    logging.getLogger().info("%s", split.dataset, extra=FILE_ONLY)
 
 
 def evaluate(
@@ -212,7 +221,7 @@ def evaluate(
     """Measure the chosen weights on validation, then once on test, into ``record``."""
     trainer.load_best()
     for name, loader in evaluated_parts(loaders, with_test):
-        result = trainer.evaluate(loader, False, show_progress=config["show_progress"])
+        result = trainer.evaluate(loader, False, show_progress=shows_bars(config["show_progress"]))
         if result is None:
             continue
         record.metrics[name] = dict(result)
@@ -227,5 +236,5 @@ def evaluate(
             record.metrics_cold[name] = groups
     record.data |= describe_inputs(split.dataset)
     log = logging.getLogger()
-    log.info("best valid : %s", record.metrics.get("valid"))
-    log.info("test result: %s", record.metrics.get("test"))
+    for part, metrics in record.metrics.items():
+        log.info("%s: %s", part, metrics, extra=FILE_ONLY)

@@ -200,7 +200,7 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(
         TORCHRUN, work, *words, *(f"--{key}={value}" for key, value in settings.items())
     )
     try:
-        wait_for_log(work, "epoch 3 validated", launcher)
+        wait_for_log(work, "epoch 4/", launcher)
         begin = time.monotonic()
         worker_of(launcher, killed).send_signal(signal.SIGKILL)
         output, _ = launcher.communicate(timeout=60)

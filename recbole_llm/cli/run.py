@@ -25,6 +25,7 @@ settings:
   --split NAME           a split frozen by `recbole_llm split`, in place of --protocol
   --resume               resume the newest unfinished run of the same settings
   --save_topk=K          save every user's K best items, for `recbole_llm verify`
+  --quiet, --verbose     the result and warnings alone; or settings and data on the console as well
   --KEY=VALUE            any setting of RecBole or of the model; --a.b=VALUE sets b inside a
 
 examples:
@@ -43,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list-models", action="store_true", help="list the models and stop")
     parser.add_argument("--list-datasets", action="store_true", help="list the datasets and stop")
     parser.add_argument("--version", action="store_true", help="print the version and stop")
+    lines = parser.add_mutually_exclusive_group()
+    lines.add_argument("--quiet", action="store_true", help="print warnings and the result alone")
+    lines.add_argument("--verbose", action="store_true", help="print settings and data as well")
     parser.set_defaults(
         print_help=parser.print_help,
         interrupted="the same command with --resume continues the run",
@@ -62,6 +66,10 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     if not settings:
         arguments.print_help()
         return 0
+    if arguments.quiet:
+        settings |= {"state": "WARNING", "show_progress": False}
+    elif arguments.verbose:
+        settings["state"] = "DEBUG"
     from recbole_llm import quick_start
     from recbole_llm.runs.summary import run_summary
 

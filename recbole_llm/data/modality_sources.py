@@ -22,6 +22,7 @@ from recbole_llm.data.items import Items, item_cells, item_texts, listed_rows, w
 from recbole_llm.data.profile import ITEM_FEATURE_FILE, check_unchanged
 from recbole_llm.files import replacing
 from recbole_llm.processes import main_first
+from recbole_llm.terminal import shows_bars
 
 _ROWS_AT_A_TIME = 4096
 
@@ -143,7 +144,9 @@ def _encode_cached(texts: list[str], encoder: str, config: Config) -> Feature:
     with main_first():
         vectors = _read_cache(path, len(texts))
         if vectors is None:
-            vectors = encode_texts(texts, encoder, show_progress=bool(config["show_progress"]))
+            vectors = encode_texts(
+                texts, encoder, show_progress=shows_bars(config["show_progress"])
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:  # a killed run leaves no half file under the real name
                 np.save(file, vectors, allow_pickle=False)

@@ -56,15 +56,19 @@ def find_snapshot(name: str, revision: str | None = None) -> Snapshot:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence transformers' loading report and progress bars."""
+    """Silence the loading reports and progress bars of transformers and sentence-transformers."""
     from transformers.utils import logging as hf_logging
 
-    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    sentences = logging.getLogger("sentence_transformers")
+    levels = hf_logging.get_verbosity(), sentences.level
+    bars = hf_logging.is_progress_bar_enabled()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    sentences.setLevel(logging.WARNING)
     try:
         yield
     finally:
-        hf_logging.set_verbosity(level)
+        hf_logging.set_verbosity(levels[0])
+        sentences.setLevel(levels[1])
         if bars:
             hf_logging.enable_progress_bar()

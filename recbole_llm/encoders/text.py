@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_llm.encoders.hub import find_snapshot
+from recbole_llm.encoders.hub import find_snapshot, quiet
 from recbole_llm.files import sha256_of
 
 if TYPE_CHECKING:
@@ -147,4 +147,5 @@ def load_encoder(
                 f"text encoder {encoder!r} is not an alias ({', '.join(ALIASES)}) and not a folder "
                 f"({folder.absolute()}); as a Hugging Face id: {error}"
             ) from error
-    return SentenceTransformer(str(folder), local_files_only=True, device=device)
+    with quiet():
+        return SentenceTransformer(str(folder), local_files_only=True, device=device)

@@ -17,7 +17,9 @@ from recbole_llm.config import Config
 from recbole_llm.data.loading import Loaders, Split, build_loaders
 from recbole_llm.model.base import hooks_of
 from recbole_llm.processes import same_tensors
+from recbole_llm.terminal import shows_bars
 from recbole_llm.trainer.harness import HarnessMixin, OnValidation
+from recbole_llm.trainer.run_log import FILE_ONLY
 from recbole_llm.trainer.trainer import build_trainer
 
 if TYPE_CHECKING:
@@ -56,13 +58,9 @@ def fit(
     trainable, total = count_parameters(model)
     if stage is not None:
         stage.trainable, stage.parameters = trainable, total
-    logging.getLogger().info(
-        "%s: %s trainable of %s parameters, settings %s",
-        config["model"],
-        f"{trainable:,}",
-        f"{total:,}",
-        json.dumps(config.to_dict()),
-    )
+    log = logging.getLogger()
+    log.info("%s: %s trainable of %s parameters", config["model"], f"{trainable:,}", f"{total:,}")
+    log.info("settings %s", json.dumps(config.to_dict()), extra=FILE_ONLY)
     trainer = build_trainer(config, model)
     trainer.use_folder(folder)
     if resume:
@@ -72,7 +70,7 @@ def fit(
         loaders.train,
         loaders.valid,
         saved=True,
-        show_progress=bool(config["show_progress"]),
+        show_progress=shows_bars(config["show_progress"]),
         callback_fn=on_validation,
     )
     return trainer, loaders

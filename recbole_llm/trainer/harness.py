@@ -12,6 +12,7 @@ from torch import nn
 from recbole_llm.config import Config
 from recbole_llm.trainer.divergence import check_finite, warn_of_growth
 from recbole_llm.trainer.evaluation import EvaluationMixin
+from recbole_llm.trainer.progress import EpochLines
 
 #: A function that gets the epoch, counted from 0, and its ``valid_metric``.
 OnValidation = Callable[[int, float], None]
@@ -25,6 +26,7 @@ class HarnessMixin(EvaluationMixin):
     """
 
     first_loss: float | None
+    lines: EpochLines | None
 
     def __init__(self, config: Config, model: nn.Module) -> None:
         super().__init__(config, model)
@@ -32,6 +34,7 @@ class HarnessMixin(EvaluationMixin):
         self.best_epoch = None
         self.ranking = None
         self.first_loss = None
+        self.lines = None
         self.use_folder(Path(config["checkpoint_dir"]))
 
     def fit(
@@ -61,16 +64,17 @@ class HarnessMixin(EvaluationMixin):
         if saved and self.start_epoch == 0:
             self._save_best(-1)  # epochs: 0 still leaves a model to evaluate
         self.saved_at, self.save_s = time.monotonic(), 0.0
+        metric, patience = self.config["valid_metric"], self.stopping_step
+        self.lines = EpochLines(self.epochs, metric, patience) if verbose else None
         for epoch in range(self.start_epoch, self.epochs):
-            stop = self._one_epoch(
-                epoch, train_data, valid_data, verbose, saved, show_progress, callback_fn
-            )
+            stop = self._one_epoch(epoch, train_data, valid_data, saved, show_progress, callback_fn)
             finished = stop or epoch + 1 == self.epochs
             if saved and (finished or self._is_save_due()):
                 self._save_last(epoch, train_data, finished=finished)
             if stop:
                 if verbose:
-                    self.logger.info("Stopped early: the best epoch was %s", self.best_epoch)
+                    best = (self.best_epoch or 0) + 1
+                    self.logger.info("stopped early: no gain since epoch %d", best)
                 break
         return self.best_valid_score, self.best_valid_result
 
@@ -79,7 +83,6 @@ class HarnessMixin(EvaluationMixin):
         epoch: int,
         train_data: AbstractDataLoader,
         valid_data: AbstractDataLoader | None,
-        verbose: bool,
         saved: bool,
         show_progress: bool,
         callback_fn: OnValidation | None,
@@ -93,20 +96,40 @@ class HarnessMixin(EvaluationMixin):
         self.epochs_log.append(entry)
         check_finite(loss, epoch)
         warn_of_growth([each["loss"] for each in self.epochs_log], self.first_loss)
-        if verbose:
-            self.logger.info(self._generate_train_loss_output(epoch, 0, entry["train_s"], losses))
         self._add_train_loss_to_tensorboard(epoch, losses)
         if not valid_data or self.eval_step <= 0:
             self._choose(epoch, saved)
+            self._tell(entry, None)
             return False
         if (epoch + 1) % self.eval_step:
+            self._tell(entry, None)
             return False
-        score, stop, is_best = self._validate(entry, valid_data, verbose, show_progress)
+        score, stop, is_best = self._validate(entry, valid_data, show_progress)
         if is_best:
             self._choose(epoch, saved)
+        self._tell(entry, score)
         if callback_fn:
             callback_fn(epoch, score)
         return stop
+
+    def _tell(self, entry: dict[str, Any], score: float | None) -> None:
+        """Log the line of an epoch, and give its numbers to TensorBoard."""
+        if self.lines is not None:
+            best = {
+                "score": self.best_valid_score,
+                "epoch": self.best_epoch,
+                "n_without_gain": self.cur_step,
+            }
+            self.logger.info(self.lines.line(entry, score, best))
+        numbers = {
+            "seconds/train": entry["train_s"],
+            "seconds/valid": entry.get("valid_s"),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            **{f"valid/{name}": value for name, value in entry.get("valid", {}).items()},
+        }
+        for name, value in numbers.items():
+            if value is not None:
+                self.tensorboard.add_scalar(name, value, entry["epoch"])
 
     def _choose(self, epoch: int, saved: bool) -> None:
         self.best_epoch = epoch
@@ -117,7 +140,6 @@ class HarnessMixin(EvaluationMixin):
         self,
         entry: dict[str, Any],
         valid_data: AbstractDataLoader,
-        verbose: bool,
         show_progress: bool,
     ) -> tuple[float, bool, bool]:
         """Measure an epoch into its ``entry``.
@@ -137,9 +159,4 @@ class HarnessMixin(EvaluationMixin):
         )
         if is_best:
             self.best_valid_result = result
-        if verbose:
-            metrics = "  ".join(f"{name} {value:.4f}" for name, value in result.items())
-            self.logger.info(
-                "epoch %d validated in %.2fs: %s", entry["epoch"], entry["valid_s"], metrics
-            )
         return score, stop, is_best

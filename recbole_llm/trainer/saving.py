@@ -19,6 +19,7 @@ from recbole_llm.trainer.checkpoint import (
     saved_by,
     set_random_state,
 )
+from recbole_llm.trainer.run_log import FILE_ONLY
 
 # What saving may cost: this part of the time since the last save.
 _MAX_COST = 0.03
@@ -76,7 +77,7 @@ class SavingMixin(Trainer):
         if not self.trains_by_epoch():  # RecBole's own loop saves the best epoch and no other
             self.best_epoch = epoch
         if verbose:
-            self.logger.info("Saved %s", path)
+            self.logger.info("saved %s", path, extra=FILE_ONLY)
 
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """Save the model of a RecBole pre-training stage (S3Rec, RaCT) in our format."""
@@ -165,7 +166,7 @@ class SavingMixin(Trainer):
             train_data.generator.set_state(state["loader_random"].cpu())
         except Exception as error:  # of json, random, numpy or torch, each with kinds of its own
             raise self._damaged(state, error) from error
-        self.logger.info("Resumed after epoch %d from %s", state["epoch"], self.last_file)
+        self.logger.info("resumed after epoch %d", state["epoch"] + 1)
         return True
 
     def _damaged(self, state: Mapping[str, Any], error: Exception) -> ValueError:
@@ -209,7 +210,7 @@ class SavingMixin(Trainer):
         """
         path = Path(model_file or self.saved_model_file)
         state = load_weights(self.model, path, self.device)
-        self.logger.info("Loaded epoch %d from %s", state["epoch"], path)
+        self.logger.info("loaded epoch %d from %s", state["epoch"] + 1, path, extra=FILE_ONLY)
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from recbole_llm.record import RunRecord, Stage
 from recbole_llm.settings.fingerprint import VOLATILE_KEYS
 from recbole_llm.trainer.checkpoint import check_fields, load_checkpoint, save_checkpoint
 from recbole_llm.trainer.fit import StageOutput, fit_stage
+from recbole_llm.trainer.run_log import FILE_ONLY
 from recbole_llm.trainer.source import imported_files
 from recbole_llm.version import __version__
 
@@ -127,7 +128,8 @@ def _read_or_train(
 def _train(planned: PlannedStage, split: Split, stage: Stage, with_test: bool) -> dict[str, Any]:
     """Train a stage and return what its ``output.pth`` then holds."""
     log, (name, model, config, folder) = logging.getLogger(), planned
-    log.info("Stage %r: training %s in %s", name, model, folder)
+    log.info("stage %s (%s)", name, model)
+    log.info("checkpoints in %s", folder, extra=FILE_ONLY)
     begin = time.monotonic()
     tensors = fit_stage(config, split, folder, stage, with_test)
     content = {

@@ -301,7 +301,7 @@ def test_whole_run_trains_stages_uses_them_and_resumes_within_one(
         with pytest.raises(Stop):
             runner(model, **settings)
     resumed = runner(model, **settings, state="INFO", resume=True)
-    assert "Resumed after epoch 1" in Path(resumed.files["log"]).read_text()
+    assert "resumed after epoch 2" in Path(resumed.files["log"]).read_text()
     names = [stage.name for stage in resumed.stages]
     assert names == ["data", "first (staged_models:Inner)", "training", "evaluation"]
     assert resumed.stages[1].trainable == resumed.stages[1].parameters > 0
