@@ -204,10 +204,10 @@ def peak_mb(case: str, training: str, arguments: argparse.Namespace) -> float:
 
 
 def measure_here(case: str, training: str, layers: str, rows: str) -> float:
-    """Train on four batches in this fresh process; return the peak above what it began with, MB."""
+    """Train on two batches in this fresh process; return the peak above what it began with, MB."""
     torch.set_num_threads(1)
     side = build(case, training, argparse.Namespace(layers=int(layers), rows=int(rows)))
-    run, _ = trainer(side, 4)
+    run, _ = trainer(side, 2)
     for weight in [*side.model.parameters(), *side.model.buffers()]:
         weight.sum()  # read from the file now, not when a step first looks at it
     before, floor = memory_now("VmRSS"), reset_peak()
