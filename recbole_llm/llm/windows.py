@@ -37,8 +37,8 @@ def read_windows(
 ) -> Tensor:
     """Return the hidden state (B, E, h) after the first ``ends`` items of each row.
 
-    B: rows. S: item slots. E: answers of a row. h: the trunk's hidden size. In training the adapters'
-    dropout is drawn once for the head and once for each item, whichever answers see them.
+    B: rows. S: item slots. E: answers of a row. h: the trunk's hidden size. In training the
+    adapters' dropout is drawn once for the head and once for each item, whichever answers see them.
 
     Args:
         model: trunk, plain or with adapters.
