@@ -1,5 +1,6 @@
 """The hooks that a model may define, and the base of models whose score is an inner product."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -33,15 +34,16 @@ class ModelHooks:
     which call none of the hooks of an epoch.
 
     Attributes:
-        train_loader: class of the training loader, called as RecBole's loaders are
-            ``(config, dataset, sampler, shuffle=...)``; None for RecBole's of the model's type.
+        train_loader: class of the training loader, or a function that builds it, called as
+            RecBole's loaders are ``(config, dataset, sampler, shuffle=...)``; None for RecBole's of
+            the model's type.
         needs_history: whether evaluation batches, and those of ``user_views``, carry each user's
             recent items (``item_id_list`` and ``item_length``) next to the user's id.
         ranks_histories: whether the scores depend on those recent items alone, so that new users
             can be ranked by a history.
     """
 
-    train_loader: ClassVar[type[AbstractDataLoader] | None] = None
+    train_loader: ClassVar[Callable[..., AbstractDataLoader] | None] = None
     needs_history: ClassVar[bool] = False
     ranks_histories: ClassVar[bool] = False
 

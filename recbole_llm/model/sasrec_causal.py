@@ -13,9 +13,9 @@ from recbole.utils import InputType, ModelType
 from torch import Tensor
 
 from recbole_llm.config import Config
-from recbole_llm.data.loader import TARGET_SEQ, WindowLoader
+from recbole_llm.data.sequence_loader import TARGET_SEQ, WindowLoader
 from recbole_llm.model.loss import full_softmax_loss
-from recbole_llm.settings.group import Settings
+from recbole_llm.settings.group import Optional, Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
 
@@ -23,7 +23,8 @@ from recbole_llm.settings.values import Choice, Float, Int
 class SASRecCausal(SASRec):
     """RecBole's SASRec with another training loop; B: windows, L: length, d: width, I: items.
 
-    Config keys: those of RecBole's SASRec (``loss_type`` is CE), ``MAX_ITEM_LIST_LENGTH`` (L).
+    Config keys: those of RecBole's SASRec (``loss_type`` is CE), ``MAX_ITEM_LIST_LENGTH`` (L)
+    ``train_batch_tokens``.
     """
 
     settings = TRAINING | Settings(
@@ -38,6 +39,7 @@ class SASRecCausal(SASRec):
         initializer_range=Float(above=0),
         loss_type=Choice("CE"),
         MAX_ITEM_LIST_LENGTH=Int(1),
+        train_batch_tokens=Optional(Int(1)),
     )
 
     # A general model to RecBole: users are rows of the split, and no sample is made per prefix.

@@ -8,7 +8,8 @@ from recbole.data.utils import create_samplers
 
 from recbole_llm.data.dataset import MultimodalDataset, MultimodalSequentialDataset
 from recbole_llm.data.history import UserHistory
-from recbole_llm.data.loader import FullRankLoader, PrefixLoader, WindowLoader
+from recbole_llm.data.loader import FullRankLoader
+from recbole_llm.data.sequence_loader import PrefixLoader, WindowLoader
 
 
 class FakeDataset:

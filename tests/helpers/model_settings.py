@@ -42,7 +42,6 @@ LEARN: dict[str, dict[str, Any]] = {
         "epochs": 6,
         "learning_rate": 0.01,
         "warmup_epochs": 0.2,
-        "head_init": "items",
         "graph_stage": {"embedding_size": 16, "epochs": 30, "learning_rate": 0.02},
         "sequence_stage": {
             "hidden_size": 16,

@@ -30,7 +30,7 @@ EXPERTS = {
     "moe_intermediate_size": 8,
 }
 SHIPPED = ["gate_proj", "up_proj", "down_proj"]
-HYBRID = "Qwen3_5DecoderLayer has no self_attn.k_proj"
+HYBRID = "Qwen3_5DecoderLayer has no self_attn, and training=windows needs attention"
 #: Config's class, its settings, ``lora_targets``, and what is said of it.
 REFUSED: dict[str, tuple[str, dict[str, Any], list[str], str]] = {
     "qwen3.5": ("Qwen3_5TextConfig", {"head_dim": 4}, SHIPPED, HYBRID),
@@ -73,7 +73,25 @@ def test_without_the_graph_prefix_the_layers_need_no_keys(saver, name: str) -> N
     folder = saver(name, **({"sliding_window": 32} if name == "MistralConfig" else {"head_dim": 4}))
     targets = {"Lfm2Config": ["w1"], "Phi3Config": ["gate_up_proj"]}.get(name, SHIPPED)
     line = {"llm_path": folder, "lora_targets": targets, "use_graph_prefix": False}
+    line |= {"training": "prefixes"}
     Config("HeLLM", "ml-100k", command_line=line).check_available()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "targets", "message"),
+    [
+        ("Qwen3_5TextConfig", {"head_dim": 4}, SHIPPED, "has no self_attn"),
+        ("MistralConfig", {"sliding_window": 32}, SHIPPED, "last 32 only"),
+    ],
+)
+def test_kind7_windows_need_attention_that_sees_all_of_them(
+    saver, name: str, settings: dict[str, Any], targets: list[str], message: str
+) -> None:
+    folder = saver(name, **settings)
+    line = {"llm_path": folder, "lora_targets": targets, "use_graph_prefix": False}
+    config = Config("HeLLM", "ml-100k", command_line=line)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        config.check_available()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender import BPR
 
-from recbole_llm.data.loader import PrefixLoader, WindowLoader
+from recbole_llm.data.sequence_loader import PrefixLoader, WindowLoader, sample_loader
 from recbole_llm.model.base import _HOOKS, ModelHooks, hooks_of
 from recbole_llm.model.galrec.galrec import GALRec
 from recbole_llm.model.hellm.hellm import HeLLM
@@ -60,7 +60,7 @@ def test_a_users_model_keeps_what_it_defines() -> None:
     [
         (LightGCN, None),
         (SASRecCausal, WindowLoader),
-        (HeLLM, PrefixLoader),
+        (HeLLM, sample_loader),
         (GALRec, PrefixLoader),
     ],
 )

@@ -3,52 +3,72 @@
 Reference: X. Guo et al., "HeLLM: Multi-Modal Hypergraph Enhanced LLM Learning for Recommendation",
 arXiv:2504.10541 (equation numbers below). Stages 1 and 2 (HeLLMPretrain, SASRecCausal) are trained
 first; this is stage 3. Where the paper is silent (prompt, MLPs, LoRA targets) the authors' code
-decides. Departs from it: both frozen tables are scaled to unit variance before the MLP, so that
-neither drowns the other; ``head_init: items`` starts the score head at the items' own frozen
-embeddings (``random`` is the authors').
+decides.
+
+Departs from the paper and the authors' code:
+
+- ``training: windows`` trains every item of a window in one forward pass. Its graph prefix is
+  causal: item j and the answer after it attend to the prefix pooled from the items up to j (a
+  running sum of eq. 8), in training and in ranking; the head of the prompt attends to none. In the
+  paper every token attends to the prefix of the whole input, as with ``training: prefixes``.
+  Without a graph prefix both give the same loss.
+- Score head: the paper limits "the classification space" to the items and says no more. In the
+  authors' code it is a random linear layer that is never trained (``head: frozen``). ``head: tied``
+  scores by the frozen item table, ``head: full`` trains a linear layer.
+- Both frozen tables are scaled to unit variance before the item MLP, so that neither drowns the
+  other, and an item starts as large as a word.
+- The item MLP's inner width and that of MLP_K and MLP_V are settings (``item_mlp_size``,
+  ``prefix_mlp_size``); in the code they are 4096, the width of LLaMA-2-7B, and MLP_K and MLP_V end
+  in another GELU and dropout, here in a linear layer.
+- Norms: the paper's RMSNorm of eq. 10 (the code defines it and does not use it) and the code's
+  RMSNorm behind the learnable parameters (of which the paper says nothing) are both here. The
+  latter's weights start at each layer's own input norm, so that a prefix enters as large as words.
+- Pooling: the paper's W of eq. 9 (the code has none); padding is not pooled (in the code's
+  training it is, by a slip).
+- The history is hidden from the ranking (``mask_history: true``); the authors hide nothing. The
+  epoch is chosen by validation; the authors' numbers are those of the best epoch on test.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from recbole.data.interaction import Interaction
-from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.data.loader import PrefixLoader
-from recbole_llm.llm.decoder import check_window, last_hidden, sliding_window
-from recbole_llm.llm.lora import save_adapter
-from recbole_llm.llm.prompt_files import load_prompt
-from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender, unit_variance
+from recbole_llm.llm.cache import LayerStates
+from recbole_llm.llm.item_recommender import ITEM_SETTINGS, ItemRecommender
+from recbole_llm.llm.recommender import unit_variance
 from recbole_llm.llm.skeleton import Skeleton
 from recbole_llm.model.base import ModelHooks
+from recbole_llm.model.hellm.causal_prefix import causal_states
 from recbole_llm.model.hellm.prefix import (
     GraphPrefix,
     check_prefix,
     input_scales,
     prefix_cache,
 )
-from recbole_llm.model.hellm.prompt import build_inputs, tokenize_prompt
 from recbole_llm.registry import StageSpec
 from recbole_llm.settings.group import MapOf, Optional, Settings
-from recbole_llm.settings.run import OVERALL
-from recbole_llm.settings.values import Bool, Choice, Float, Int, Text
+from recbole_llm.settings.values import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 _GRAPH = StageSpec("HeLLMPretrain", keys=("use_u2u", "use_i2i", "use_cl"))
 _SEQUENCE = StageSpec("SASRecCausal")
 
 
-class HeLLM(FrozenTrunkRecommender, ModelHooks):
+class HeLLM(ItemRecommender, ModelHooks):
     """I: items, counting padding id 0. B: batch. S: history length. h: the LLM's hidden size.
 
-    Config keys: those of ``load_llm``, ``prompt``, ``item_mlp_size`` ``head_init``, ``n_prefix``
-    ``pool_dim`` ``prefix_mlp_size`` ``prefix_dropout``, and the switches ``use_graph_prefix``
-    ``use_graph_id`` ``use_seq_id`` (Table IV; ``use_u2u`` ``use_i2i`` ``use_cl`` go to stage 1).
+    Config keys: those of ``ItemRecommender``, ``item_mlp_size``, ``n_prefix`` ``pool_dim``
+    ``prefix_mlp_size`` ``prefix_dropout``, and the switches ``use_graph_prefix`` ``use_graph_id``
+    ``use_seq_id`` (Table IV; ``use_u2u`` ``use_i2i`` ``use_cl`` go to stage 1).
 
     Args:
         config: settings.
@@ -56,36 +76,23 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
         stage_outputs: "graph" and "sequence", each with ``item_embedding`` (I, d).
     """
 
-    settings = (
-        LLM_SETTINGS
-        | OVERALL.pick("adam_betas")
-        | Settings(
-            graph_stage=MapOf(),
-            sequence_stage=MapOf(),
-            use_u2u=Bool(),
-            use_i2i=Bool(),
-            use_cl=Bool(),
-            prompt=Text(),
-            use_graph_id=Bool(),
-            use_seq_id=Bool(),
-            use_graph_prefix=Bool(),
-            item_mlp_size=Optional(Int(1)),
-            n_prefix=Int(1),
-            pool_dim=Int(1),
-            prefix_mlp_size=Int(1),
-            prefix_dropout=Float(0, below=1),
-            head_init=Choice("random", "items"),
-        )
+    settings = ITEM_SETTINGS | Settings(
+        graph_stage=MapOf(),
+        sequence_stage=MapOf(),
+        use_u2u=Bool(),
+        use_i2i=Bool(),
+        use_cl=Bool(),
+        use_graph_id=Bool(),
+        use_seq_id=Bool(),
+        use_graph_prefix=Bool(),
+        item_mlp_size=Optional(Int(1)),
+        n_prefix=Int(1),
+        pool_dim=Int(1),
+        prefix_mlp_size=Int(1),
+        prefix_dropout=Float(0, below=1),
     )
 
-    input_type = InputType.POINTWISE
-    train_loader = PrefixLoader
-    needs_history = True
-    ranks_histories = True
-    item_table: Tensor  # (I, width) frozen [graph ; sequence] embeddings of unit variance
     graph_table: Tensor  # (I, d) frozen E^Graph
-    llm: Any  # the frozen trunk in PEFT's wrapper
-    item_mlp: Any
 
     @classmethod
     def required_stages(cls, config: Config) -> dict[str, StageSpec]:
@@ -102,8 +109,10 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
         """Check the switches, and the pooling width against the graph stage's.
 
         Raises:
-            ValueError: no embedding is left for the items, or ``pool_dim`` is too large.
+            ValueError: no embedding is left for the items, or ``pool_dim`` is too large, or a
+                setting has no effect together with another one.
         """
+        super().check_settings(config)
         if not (config["use_graph_id"] or config["use_seq_id"]):
             raise ValueError(
                 "use_graph_id and use_seq_id are both false: no embedding is left for the items."
@@ -117,17 +126,6 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
                 )
 
     @classmethod
-    def check_available(cls, config: Config) -> None:
-        """Look up the prompt and the language model before any stage is trained.
-
-        Raises:
-            ValueError, OSError, ImportError: one of them is missing, or does not do; the text says
-                what to do.
-        """
-        load_prompt(config["prompt"])
-        super().check_available(config)
-
-    @classmethod
     def check_layers(cls, config: Config, skeleton: Skeleton) -> None:
         """Check that every layer takes a graph prefix, and sees it over the longest prompt.
 
@@ -135,13 +133,9 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
             ValueError: a layer that the settings need is missing, or its window is too short.
         """
         super().check_layers(config, skeleton)
-        if not config["use_graph_prefix"]:
-            return
-        check_prefix(skeleton.model, config["n_prefix"])
-        if sliding_window(skeleton.model) is not None:
-            words = tokenize_prompt(load_prompt(config["prompt"]), skeleton.load_tokenizer())
-            n_tokens = sum(len(ids) for ids in words) + config["MAX_ITEM_LIST_LENGTH"]
-            check_window(skeleton.model, config["n_prefix"] + n_tokens)
+        if config["use_graph_prefix"]:
+            check_prefix(skeleton.model, config["n_prefix"])
+            cls.check_length(config, skeleton, n_more=config["n_prefix"])
 
     def __init__(
         self,
@@ -149,32 +143,18 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
         dataset: MultimodalDataset,
         stage_outputs: Mapping[str, dict[str, Tensor]],
     ) -> None:
-        super().__init__(config, dataset)
-        self.ITEM_SEQ = self.ITEM_ID + config["LIST_SUFFIX"]
-        self.ITEM_SEQ_LEN = config["ITEM_LIST_LENGTH_FIELD"]
         used = {"graph": config["use_graph_id"], "sequence": config["use_seq_id"]}
         tables = [
             unit_variance(stage_outputs[name]["item_embedding"]) for name in used if used[name]
         ]
-        self.register_buffer("item_table", torch.cat(tables, dim=1), persistent=False)
-
-        self.llm, backbone = self.load_llm(config)
-        head, tail = tokenize_prompt(load_prompt(config["prompt"]), backbone.tokenizer)
-        self.register_buffer("head_ids", head, persistent=False)
-        self.register_buffer("tail_ids", tail, persistent=False)
-
-        hidden = backbone.shape.hidden_size
-        inner = config["item_mlp_size"] or hidden
-        self.item_mlp = nn.Sequential(
-            nn.Linear(self.item_table.size(1), inner), nn.GELU(), nn.Linear(inner, hidden)
-        )
+        super().__init__(config, dataset, torch.cat(tables, dim=1))
         self.prefix: GraphPrefix | None = None
         if config["use_graph_prefix"]:
             graph = stage_outputs["graph"]["item_embedding"].float()
             self.register_buffer("graph_table", graph, persistent=False)
             self.prefix = GraphPrefix(
-                backbone.shape.n_layers,
-                hidden,
+                self.backbone_shape.n_layers,
+                self.backbone_shape.hidden_size,
                 graph.size(1),
                 config["pool_dim"],
                 config["n_prefix"],
@@ -182,62 +162,22 @@ class HeLLM(FrozenTrunkRecommender, ModelHooks):
                 config["prefix_dropout"],
                 input_scales(self.llm),
             )
-        self.score_head = nn.Linear(hidden, self.n_items, bias=False)
-        self._match_scales()
-        if config["head_init"] == "items":
-            self._start_head_at_items()
 
-    @property
-    def words(self) -> nn.Embedding:
-        """The LLM's token embeddings (frozen)."""
-        return self.llm.get_base_model().get_input_embeddings()
+    def build_projection(self, config: Config, width: int, hidden_size: int) -> nn.Module:
+        """Build the item MLP, with GELU inside."""
+        inner = config["item_mlp_size"] or hidden_size
+        return nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, hidden_size))
 
-    @torch.no_grad()
-    def _match_scales(self) -> None:
-        """Scale the item MLP so that an item is, at first, as large as a word of the prompt."""
-        words = self.words.weight.float().std()
-        self.item_mlp[-1].bias.zero_()
-        items = self.item_mlp(self.item_table[1:]).std()
-        self.item_mlp[-1].weight.mul_(words / items)
+    def prefix_cache(self, item_seq: Tensor) -> DynamicCache | None:
+        """Return the graph prefix of the whole input (eq. 8 to 11); None without one."""
+        if self.prefix is None:
+            return None
+        graph_emb = F.embedding(item_seq, self.graph_table)  # (B, S, d) eq. 8
+        return prefix_cache(self.llm, *self.prefix(graph_emb, item_seq > 0))  # eq. 9 to 11
 
-    @torch.no_grad()
-    def _start_head_at_items(self) -> None:
-        """Set the score head to a random rotation of the item table: like items score alike.
-
-        Rows are as long as makes the first scores cosines, whatever the size of the LLM's states.
-        """
-        rotation = torch.empty(self.item_table.size(1), self.score_head.in_features)
-        rows = F.normalize(self.item_table @ nn.init.orthogonal_(rotation), dim=-1)  # (I, h)
-        probe = torch.ones(1, 1, dtype=torch.long)
-        self.score_head.weight.copy_(rows / self(probe, probe[0]).norm())
-
-    def forward(self, item_seq: Tensor, lengths: Tensor) -> Tensor:
-        """Return the LLM's last hidden state (B, h), float32.
-
-        Args:
-            item_seq: (B, S) int64, a user's items, oldest first, zeros behind them.
-            lengths: (B,) int64.
-        """
-        item_emb = self.item_mlp(F.embedding(item_seq, self.item_table))  # (B, S, h)
-        inputs, mask = build_inputs(self.words, self.head_ids, self.tail_ids, item_emb, lengths)
-        cache = None
-        if self.prefix is not None:
-            graph_emb = F.embedding(item_seq, self.graph_table)  # (B, S, d) eq. 8
-            cache = prefix_cache(self.llm, *self.prefix(graph_emb, item_seq > 0))  # eq. 9 to 11
-        return last_hidden(self.llm, inputs, mask, cache).float()
-
-    def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return the mean cross-entropy of the next item over the catalogue (eq. 14)."""
-        hidden = self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        logits = self.score_head(hidden)[:, 1:]  # (B, I - 1): the padding item is no class
-        return F.cross_entropy(logits, interaction[self.ITEM_ID] - 1)
-
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Return scores of every item for each user, (B * I,), flat as the evaluator expects."""
-        hidden = self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
-        return self.score_head(hidden).flatten()
-
-    def export_adapter(self, folder: Path) -> Path:
-        """Write the LoRA weights as a folder that PEFT reads."""
-        save_adapter(self.llm, folder)
-        return folder
+    def window_groups(self, item_seq: Tensor) -> LayerStates | None:
+        """Return the graph prefix of the items up to each one; None without one."""
+        if self.prefix is None:
+            return None
+        graph_emb = F.embedding(item_seq, self.graph_table)  # (B, S, d)
+        return causal_states(self.llm, self.prefix, graph_emb, item_seq > 0)

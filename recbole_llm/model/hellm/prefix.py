@@ -10,17 +10,19 @@ The prefix enters through the key/value cache, so it works with any decoder whos
 
 from __future__ import annotations
 
-from functools import cache as memoize
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_llm.llm.cache import read_only_cache
 from recbole_llm.llm.decoder import SUPPORTED, decoder_layers
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
+
+NORM_EPS = 1e-6  # of the last RMSNorm, which each entry goes through
 
 
 class GraphPrefix(nn.Module):
@@ -109,8 +111,8 @@ class GraphPrefix(nn.Module):
         key = self.key_mlp(hidden)[None, :, None]  # (1, B, 1, h)
         value = self.value_mlp(hidden)[None, :, None]
         width = (key.size(-1),)
-        keys_in = F.rms_norm(key + self.key_bias[:, None], width, eps=1e-6)  # (L, B, P, h)
-        values_in = F.rms_norm(value + self.value_bias[:, None], width, eps=1e-6)
+        keys_in = F.rms_norm(key + self.key_bias[:, None], width, eps=NORM_EPS)  # (L, B, P, h)
+        values_in = F.rms_norm(value + self.value_bias[:, None], width, eps=NORM_EPS)
         return keys_in * self.key_scale, values_in * self.value_scale
 
 
@@ -130,7 +132,7 @@ def input_scales(model: nn.Module) -> Tensor:
     scales = []
     for layer in decoder_layers(model):
         norm = getattr(layer, "input_layernorm", None)
-        width = _projecting(layer, "k").k_proj.in_features
+        width = projecting(layer, "k").k_proj.in_features
         probe = torch.ones(width, device=next(layer.parameters()).device)
         # The norm is called, as its weight is not its factor: Gemma's multiplies by 1 + weight.
         scales.append(probe if norm is None else norm(probe[None].to(norm.weight.dtype))[0].float())
@@ -153,31 +155,36 @@ def prefix_cache(model: nn.Module, keys_in: Tensor, values_in: Tensor) -> Dynami
     Raises:
         ValueError: the number of layers differs, or a layer has no separate k_proj and v_proj.
     """
-    from transformers import DynamicCache
-
     layers = decoder_layers(model)
     if len(layers) != len(keys_in) or keys_in.shape != values_in.shape:
         raise ValueError(
             f"the model has {len(layers)} decoder layers, but the prefix was made for "
             f"{len(keys_in)} (keys {tuple(keys_in.shape)}, values {tuple(values_in.shape)})."
         )
-    cache = DynamicCache()
-    cache.layer_class_to_replicate = None  # all layers are given here; none is added later
-    for layer, key_in, value_in in zip(layers, keys_in, values_in, strict=True):
-        keys = _project(layer, "k", key_in)
-        values = _project(layer, "v", value_in)
-        cache.layers.append(_prefix_layer_class()(keys, values))
-    return cache
+    return read_only_cache(
+        [
+            (_project(layer, "k", key_in), _project(layer, "v", value_in))
+            for layer, key_in, value_in in zip(layers, keys_in, values_in, strict=True)
+        ]
+    )
 
 
 def _project(layer: nn.Module, kind: str, hidden: Tensor) -> Tensor:
     """Return one layer's prefix keys (kind "k") or values ("v"), (B, kv heads, P, head width)."""
-    attention = _projecting(layer, kind)
-    proj, head_dim = getattr(attention, f"{kind}_proj"), attention.head_dim
-    norm = getattr(attention, f"{kind}_norm", None)
+    proj = getattr(projecting(layer, kind), f"{kind}_proj")
+    return by_heads(layer, kind, proj(hidden.to(layer_dtype(layer, hidden))))
+
+
+def layer_dtype(layer: nn.Module, hidden: Tensor) -> torch.dtype:
+    """Return the type that a layer computes in: its norms', as its weights may be quantised."""
+    return next((p.dtype for p in layer.parameters() if p.ndim == 1), hidden.dtype)
+
+
+def by_heads(layer: nn.Module, kind: str, states: Tensor) -> Tensor:
+    """Norm and split projected states (B, P, kv heads * head width), as the layer does its own."""
+    attention = projecting(layer, kind)
+    norm, head_dim = getattr(attention, f"{kind}_norm", None), attention.head_dim
     width = _norm_width(attention, norm, kind)
-    dtype = next((p.dtype for p in layer.parameters() if p.ndim == 1), hidden.dtype)
-    states = proj(hidden.to(dtype))  # (B, P, kv heads * head width)
     if norm is not None and width != head_dim:  # over all heads at once, as in OLMo 2
         states = norm(states)
     states = states.unflatten(-1, (-1, head_dim))  # (B, P, kv heads, head width)
@@ -186,7 +193,7 @@ def _project(layer: nn.Module, kind: str, hidden: Tensor) -> Tensor:
     return states.transpose(1, 2)
 
 
-def _projecting(layer: nn.Module, kind: str) -> Any:
+def projecting(layer: nn.Module, kind: str) -> Any:
     """Return a layer's attention.
 
     Raises:
@@ -228,26 +235,3 @@ def _norm_width(attention: Any, norm: nn.Module | None, kind: str) -> int | None
             f"does not know. Supported: {SUPPORTED}."
         )
     return weight.shape[-1]
-
-
-@memoize
-def _prefix_layer_class() -> type:
-    # A function, so that transformers is imported when a prefix is used and not before.
-    from transformers.cache_utils import DynamicLayer
-
-    class PrefixLayer(DynamicLayer):
-        """A cache layer that shows its entries in front of the new ones and keeps none of those."""
-
-        def __init__(self, keys: Tensor, values: Tensor) -> None:
-            super().__init__()
-            super().update(keys, values)
-
-        def update(
-            self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-        ) -> tuple[Tensor, Tensor]:
-            """Return prefix and new entries joined along the positions."""
-            assert self.keys is not None and self.values is not None  # set on construction
-            keys = torch.cat([self.keys, key_states], dim=-2)
-            return keys, torch.cat([self.values, value_states], dim=-2)
-
-    return PrefixLayer

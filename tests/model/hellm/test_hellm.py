@@ -23,7 +23,7 @@ class Made:
     """A HeLLM on random stage outputs."""
 
     def __init__(self, world, **overrides):
-        self.config = world.config("HeLLM", **overrides)
+        self.config = world.config("HeLLM", **{"training": "prefixes", **overrides})
         self.split = load_split(self.config)
         generator = torch.Generator().manual_seed(0)
         n_items = self.split.dataset.item_num
@@ -152,7 +152,9 @@ def test_item_tokens_start_as_large_as_words(factory):
     init_seed(2020, True)
     model = HeLLM(made.config, made.split.train, made.outputs)
     words = model.llm.get_input_embeddings().weight.std()
-    assert model.item_mlp(model.item_table[1:]).std().item() == pytest.approx(words.item(), 1e-4)
+    assert model.item_projection(model.item_table[1:]).std().item() == pytest.approx(
+        words.item(), 1e-4
+    )
 
 
 def test_item_table_is_graph_and_sequence_of_unit_variance(factory):
@@ -164,9 +166,18 @@ def test_item_table_is_graph_and_sequence_of_unit_variance(factory):
     torch.testing.assert_close(made.model.item_table, expected)
 
 
-@pytest.mark.parametrize("head_init", ["items", "random"])
-def test_head_starts_finite_and_of_moderate_scores(factory, head_init):
-    made = factory(head_init=head_init)
+@pytest.mark.parametrize("training", ["windows", "prefixes"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"head": "tied"},
+        {"head": "frozen"},
+        {"head": "full", "head_init": "items"},
+        {"head": "full", "head_init": "random"},
+    ],
+)
+def test_head_starts_finite_and_of_moderate_scores(factory, head, training):
+    made = factory(training=training, **head)
     init_seed(2020, True)
     model = HeLLM(made.config, made.split.train, made.outputs).eval()
     found = scores(model, *HISTORIES)
@@ -175,7 +186,7 @@ def test_head_starts_finite_and_of_moderate_scores(factory, head_init):
 
 def test_unknown_head_init_is_an_error(factory):
     with pytest.raises(ValueError, match="head_init must be random or items.*'item'"):
-        factory(head_init="item")
+        factory(head="full", head_init="item")
 
 
 # ---- the loss and its gradients
@@ -191,7 +202,7 @@ def test_loss_is_cross_entropy_over_the_real_items(factory):
     ) / len(TARGETS)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     found.backward()
-    assert not model.score_head.weight.grad[0].any()  # the padding item is no class
+    assert not model.score_head.bias.grad[0].any()  # the padding item is no class
 
 
 def test_gradients_reach_every_trained_part_and_the_trunk_stays(factory):
@@ -204,7 +215,12 @@ def test_gradients_reach_every_trained_part_and_the_trunk_stays(factory):
     }
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     assert moved == trained
-    assert {name.split(".")[0] for name in moved} == {"prefix", "item_mlp", "score_head", "llm"}
+    assert {name.split(".")[0] for name in moved} == {
+        "prefix",
+        "item_projection",
+        "score_head",
+        "llm",
+    }
     adapters = [name for name in moved if name.startswith("llm.")]
     assert all("lora_" in name for name in adapters)
     for target in ("gate_proj", "up_proj", "down_proj"):
@@ -290,7 +306,7 @@ def test_switches_remove_their_part_only(
     factory, switches, width, has_prefix, on_graph, on_sequence
 ):
     made = factory(**switches)
-    assert made.model.item_table.size(1) == made.model.item_mlp[0].in_features == width
+    assert made.model.item_table.size(1) == made.model.item_projection[0].in_features == width
     assert any(name.startswith("prefix.") for name in made.model.state_dict()) == has_prefix
     assert depends_on(made, "graph") == on_graph
     assert depends_on(made, "sequence") == on_sequence
@@ -320,7 +336,7 @@ def test_state_holds_what_is_trained_and_nothing_else(factory):
     assert set(state) == {n for n, w in model.named_parameters() if w.requires_grad}
     assert not [name for name in state if name.startswith("llm.") and "lora_" not in name]
     parts = {name.split(".")[0] for name in state}
-    assert parts == {"llm", "prefix", "item_mlp", "score_head"}
+    assert parts == {"llm", "prefix", "item_projection", "score_head"}
 
 
 def test_save_and_load_give_the_same_scores(factory):
@@ -368,7 +384,7 @@ def test_adapter_folder_is_one_that_peft_reads(factory, tiny_llm, tmp_path):
 
 def test_llm_num_layers_and_item_mlp_size(factory):
     model = factory(llm_num_layers=1, item_mlp_size=7).model
-    assert model.item_mlp[0].out_features == model.item_mlp[2].in_features == 7
+    assert model.item_projection[0].out_features == model.item_projection[2].in_features == 7
     assert len(model.prefix.key_bias) == 1
     assert torch.isfinite(scores(model, *HISTORIES)).all()
 

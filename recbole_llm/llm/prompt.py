@@ -1,4 +1,4 @@
-"""HeLLM's prompt: words around item embeddings, as left-padded input of a decoder."""
+"""A prompt: words around item embeddings, as left-padded input of a decoder."""
 
 from __future__ import annotations
 

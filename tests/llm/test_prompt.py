@@ -9,10 +9,10 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from recbole_llm.llm.backbone import load_backbone
+from recbole_llm.llm.prompt import build_inputs, tokenize_prompt
 from recbole_llm.llm.prompt_files import load_prompt
-from recbole_llm.model.hellm.prompt import build_inputs, tokenize_prompt
 
-CACHE = Path(__file__).parents[3] / "saved" / "cache"
+CACHE = Path(__file__).parents[2] / "saved" / "cache"
 WORDS = {"<s>": 0, "</s>": 1, "<unk>": 2, "bought": 3, "then": 4, "next": 5, ":": 6}
 
 
