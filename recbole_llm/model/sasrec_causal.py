@@ -7,12 +7,14 @@ cross-entropy with one negative; a position at the head of a window sees the win
 """
 
 import torch
+from recbole.data.dataset.dataset import Dataset
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender.sasrec import SASRec
 from recbole.utils import InputType, ModelType
 from torch import Tensor
 
 from recbole_llm.config import Config
+from recbole_llm.data.history import UserHistory
 from recbole_llm.data.sequence_loader import TARGET_SEQ, WindowLoader
 from recbole_llm.model.loss import full_softmax_loss
 from recbole_llm.settings.group import Optional, Settings
@@ -60,6 +62,10 @@ class SASRecCausal(SASRec):
         if dim % n_heads:
             raise ValueError(f"hidden_size must be divisible by n_heads, got {dim} and {n_heads}.")
 
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        super().__init__(config, dataset)
+        self.history = UserHistory.of([dataset])
+
     def forward(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Return the hidden state (B, d) at the last item of each sequence (B, L)."""
         # clamp: a user without training items is read as one padding item
@@ -84,6 +90,20 @@ class SASRecCausal(SASRec):
         """Return the hidden state (B, d) at each user's last item, the one way to read them."""
         return {"": self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])}
 
+    @torch.no_grad()
+    def user_states(self) -> Tensor:
+        """Return the state (U, d) at each user's last training item; zeros for one without items.
+
+        It is called in evaluation mode.
+        """
+        weight, parts = self.item_embedding.weight, []
+        for users in torch.arange(len(self.history.indptr) - 1).split(1024):
+            items, length = self.history.last(users, self.max_seq_length)
+            items, length = items.to(weight.device), length.to(weight.device)
+            parts.append(self(items, length) * (length > 0).unsqueeze(1))
+        return torch.cat(parts)
+
     def export(self) -> dict[str, Tensor]:
         """Return the embeddings that a later stage of another model takes over."""
-        return {"item_embedding": self.item_embedding.weight.detach().cpu()}
+        items = self.item_embedding.weight.detach()
+        return {"item_embedding": items.cpu(), "user_embedding": self.user_states().cpu()}

@@ -81,3 +81,16 @@ def test_no_matrix_of_targets_by_items_exists_at_once():
     with Watch():
         catalogue_cross_entropy(query, table, bias, target, n_logits=200).backward()
     assert largest == 200  # of 3,200
+
+
+@pytest.mark.gpu
+def test_loss_and_gradients_on_a_gpu():
+    results = []
+    for device in ("cpu", "cuda"):
+        *inputs, target = draw(7, 13, 5)
+        leaves = [part.detach().to(device).requires_grad_() for part in inputs]
+        loss = catalogue_cross_entropy(*leaves, target.to(device), 26)
+        loss.backward()
+        results.append([loss, *(leaf.grad for leaf in leaves)])
+    for on_cpu, on_gpu in zip(*results, strict=True):
+        torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-10, atol=1e-12)

@@ -224,3 +224,19 @@ def test_recorded_states_are_those_that_the_whole_row_has():
     )
     expected = alone(model, tokens)
     torch.testing.assert_close(output.last_hidden_state[0, -1], expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("dtype", "atol"), [(torch.float64, 1e-7), (torch.float32, 1e-3), (torch.bfloat16, 0.3)]
+)
+@pytest.mark.parametrize(("n_head", "n_tail"), SHAPES)
+def test_answers_on_a_gpu_are_those_of_the_cpu(dtype, atol, n_head, n_tail):
+    head, tail, items = draw(n_head, HIDDEN), draw(n_tail, HIDDEN, seed=2), draw(3, 5, HIDDEN)
+    ends, groups = torch.arange(1, 6).unsqueeze(0), group_states(3, 5, 2)
+    expected = read_windows(tiny(), head, items, tail, ends, groups)
+    head, tail, items = (part.to("cuda", dtype) for part in (head, tail, items))
+    groups = [tuple(s.to("cuda", dtype) for s in layer) for layer in groups]
+    found = read_windows(tiny(dtype=dtype).cuda(), head, items, tail, ends.cuda(), groups)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.cpu().double(), expected, rtol=0, atol=atol)

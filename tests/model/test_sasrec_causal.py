@@ -4,6 +4,8 @@ import torch
 from recbole.data.interaction import Interaction
 from recbole.model.sequential_recommender.sasrec import SASRec
 
+from recbole_llm.data.history import UserHistory
+
 WINDOW = 6
 
 
@@ -105,6 +107,18 @@ def test_evaluation_reads_the_most_recent_items(bench):
         mine = history.items[history.indptr[user] : history.indptr[user + 1]]
         assert length == WINDOW < len(mine)
         assert torch.equal(items, mine[-WINDOW:])
+
+
+def test_exported_users_are_the_states_at_their_last_training_items(bench):
+    model = bench.model.eval()
+    history = UserHistory.of([bench.split.train])
+    exported = model.export()["user_embedding"]
+    assert exported.shape == (61, 16) and not exported.requires_grad
+    assert not exported[0].any()  # padding has no items
+    for user in (1, 7, 60):
+        mine = history.items[history.indptr[user] : history.indptr[user + 1]][-WINDOW:]
+        expected = model.states(mine.unsqueeze(0))[0, -1]
+        torch.testing.assert_close(exported[user], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_export_is_the_item_table(bench):

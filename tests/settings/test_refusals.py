@@ -41,7 +41,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("HeLLM", {"lr_schedule": "cos"}, "cosine or linear, got lr_schedule='cos'"),
     ("HeLLM", {"adam_betas": [0.9]}, "adam_betas must be two numbers in [0, 1), got"),
     # words
-    ("HeLLM", {"head_init": "item"}, "random or items, got head_init='item' (command line). Did"),
+    ("HeLLM", {"head_init": "item"}, "items, or none, got head_init='item' (command line). Did"),
     ("GALRec", {"external_embedding": "bert"}, "must be lightgcn, sasrec or text, got"),
     ("LightGCN", {"state": "__class__"}, "state must be debug, info, warning, error or critical"),
     ("LightGCN", {"missing_modality": "skip"}, "missing_modality must be zero, mean or error"),

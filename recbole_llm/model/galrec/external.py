@@ -28,6 +28,9 @@ def external_tables(
 ) -> tuple[Tensor, Tensor]:
     """Return the frozen embeddings of users (U, d) and items (I, d), h of eq. 3, of unit variance.
 
+    LightGCN has embeddings of users. With text a user is the mean of their training items, and with
+    SASRec that or the state at their last training item (``sasrec_user``).
+
     Raises:
         ValueError: the dataset has no modality of the name ``text_modality``.
     """
@@ -38,7 +41,9 @@ def external_tables(
         found = stage_outputs["external"]
     item_table = found["item_embedding"].float().clone()
     item_table[0] = 0
-    user_table = found.get("user_embedding")
-    if user_table is None:
+    use_mean = chosen == "text" or (chosen == "sasrec" and config["sasrec_user"] == "mean")
+    if use_mean:
         user_table = spmm(user_mean_matrix(dataset), item_table)
+    else:
+        user_table = found["user_embedding"]
     return unit_variance(user_table), unit_variance(item_table)

@@ -15,11 +15,22 @@ Where the paper contradicts itself or is silent:
 - Eq. 16 stores f_q's output, the text f_m's. We store f_m's, as MoCo does; without it eq. 17 would
   change nothing. Positives come from f_q (text, eq. 14), with gradients on both sides.
 - A queued key of the positive's own node is no negative: the sums are over users and items.
-- SASRec and the text encoder give no user embedding: a user is the mean of their training items.
+- The paper does not say what a user's embedding is under SASRec and under text. Under text it is
+  the mean of the user's training items; under SASRec that, or the state at the last training item
+  (``sasrec_user``).
 - Table V's other hops: with 1 hop L1 and L2 have no 2-hop prompt and drop out; with 3 hops L2 has
   also the pair one hop further out. Eq. 1's prompt is the user's widest one.
 - The item that is to be predicted is not in the user's prompts, so the user is not in the item's.
+- Eq. 1 predicts a token of the whole vocabulary, words and users among them. Here the softmax is
+  over the items alone, the only tokens that can be right, and padding is not one of them.
+- The head is tied: an item's logit is the answer's inner product with the item's own input
+  embedding g(h_i), times one trained factor. The paper does not describe a head.
+- External tables are scaled to unit variance and the mapping g so that a token starts as large as a
+  word. g's inner width is a setting (``mapping_size``); the paper gives none.
 - Not the whole LLM is trained but LoRA weights. lambda_4 (eq. 18) is the optimiser's weight decay.
+- One sample is one prefix of a user's sequence. Windows (HeLLM's ``training: windows``) do not
+  apply: a prompt holds the neighbours of a user and not their sequence.
+- The history may be ranked (``mask_history: false``), as in the paper.
 """
 
 from collections.abc import Mapping
@@ -56,10 +67,10 @@ Prompt = tuple[Tensor, Tensor]  # ids and mask, (B, T) int64 each
 class GALRec(FrozenTrunkRecommender, ModelHooks):
     """U, I: users, items, each counting padding id 0. B: batch. S: history length. h: LLM's width.
 
-    Config keys: ``external_embedding`` ``text_modality`` ``mapping_size``, those of ``load_llm``,
-    ``prompts``, ``n_hops`` ``n_first_order`` ``n_second_order`` ``n_third_order``, ``use_gal``
-    ``use_l1`` ``use_l2`` ``use_l3`` ``l1_weight`` ``l2_weight`` ``l3_weight`` ``temperature``
-    ``queue_size`` ``momentum`` ``gal_rows``, ``gradient_accumulation_steps``.
+    Config keys: ``external_embedding`` ``sasrec_user`` ``text_modality`` ``mapping_size``, those of
+    ``load_llm``, ``prompts``, ``n_hops`` ``n_first_order`` ``n_second_order`` ``n_third_order``,
+    ``use_gal`` ``use_l1`` ``use_l2`` ``use_l3`` ``l1_weight`` ``l2_weight`` ``l3_weight``
+    ``temperature`` ``queue_size`` ``momentum`` ``gal_rows``, ``gradient_accumulation_steps``.
 
     Args:
         config: settings.
@@ -74,6 +85,7 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
         | Settings(
             external_embedding=Choice(*STAGES, "text"),
             external_stage=MapOf(),
+            sasrec_user=Choice("mean", "last"),
             text_modality=Text(),
             mapping_size=Optional(Int(1)),
             prompts=Text(),

@@ -421,17 +421,30 @@ def test_external_embedding_chooses_the_stage(factory, world):
         stages("sasrek")
 
 
-def test_a_user_without_an_embedding_is_the_mean_of_their_training_items(factory):
-    made = factory()
-    items = made.outputs["external"]["item_embedding"]
-    model = made.build({"external": {"item_embedding": items}})
-    means = np.zeros((model.n_users, WIDTH))
+@pytest.mark.parametrize("name", ["sasrec", "text"])
+def test_a_user_is_the_mean_of_their_training_items(factory, world, name):
+    world.write(sorted({(u, i, t) for u, i, t in _rows(world)}))
+    world.add_random_modalities(2)
+    made = factory(external_embedding=name, external_stage={}, modalities=world.modalities)
+    model = made.model
+    items = made.split.dataset.modality("text") if name == "text" else None
+    if items is None:
+        items = made.outputs["external"]["item_embedding"].clone()
+        items[0] = 0
+    means = np.zeros((model.n_users, items.size(1)))
     for user in range(1, model.n_users):
         mine = [item for other, item in made.edges() if other == user]
         means[user] = items[mine].mean(dim=0)
     expected = means / means[1:].std(ddof=1)
     np.testing.assert_allclose(model.reader.user_table.numpy(), expected, rtol=1e-4, atol=1e-5)
     assert not model.reader.item_table[0].any()
+
+
+@pytest.mark.parametrize("chosen", [{"external_embedding": "lightgcn"}, {"sasrec_user": "last"}])
+def test_a_user_is_what_the_stage_exports(factory, chosen):
+    made = factory(**{"external_embedding": "sasrec", "external_stage": {}, **chosen})
+    users = made.outputs["external"]["user_embedding"]
+    torch.testing.assert_close(made.model.reader.user_table, users / users[1:].std())
 
 
 def test_text_comes_from_the_modality(factory, world):

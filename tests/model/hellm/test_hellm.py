@@ -389,9 +389,69 @@ def test_llm_num_layers_and_item_mlp_size(factory):
     assert torch.isfinite(scores(model, *HISTORIES)).all()
 
 
-def test_bfloat16_trunk(factory):
-    model = factory(llm_dtype="bfloat16").model
-    loss = model.calculate_loss(batch(*HISTORIES, targets=TARGETS))
+def window_batch():
+    """Two windows: every item but the first is a target."""
+    fields = batch((3, 1, 4, 15, 9), (5, 3)).interaction
+    fields["target_id_list"] = torch.tensor([[1, 4, 15, 9, 2], [3, 7, 0, 0, 0]])
+    return Interaction(fields)
+
+
+@pytest.mark.parametrize("use_graph_prefix", [True, False])
+def test_loss_of_windows_is_the_mean_over_histories_as_ranking_reads_them(
+    factory, use_graph_prefix
+):
+    model = factory(training="windows", use_graph_prefix=use_graph_prefix).model
+    found = model.calculate_loss(window_batch())
+    rows = (3, 1, 4, 15, 9, 2), (5, 3, 7)
+    samples = [(row[:end], row[end]) for row in rows for end in range(1, len(row))]
+    logits = scores(model, *[items for items, _ in samples]).double()[:, 1:]
+    expected = F.cross_entropy(logits, torch.tensor([target for _, target in samples]) - 1)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    found.backward()
+    assert not unreached(model) - {"score_head.bias"}
+
+
+def test_training_windows_and_prefixes_differ_by_the_graph_prefix_alone(factory):
+    def gap(**switches):
+        return (
+            scores(factory(training="windows", **switches).model, *HISTORIES)
+            - scores(factory(training="prefixes", **switches).model, *HISTORIES)
+        ).abs()
+
+    assert gap(use_graph_prefix=False).max() < 1e-4
+    with_prefix = gap().amax(dim=1)
+    assert with_prefix[0] > 1e-3  # the paper's first items see a prefix of later ones
+
+
+def test_windows_with_checkpointed_layers_give_the_same_numbers(factory):
+    results = []
+    for use in (False, True):
+        made = factory(training="windows", gradient_checkpointing=use, **NO_DROPOUT)
+        loss = made.model.train().calculate_loss(window_batch())
+        loss.backward()
+        results.append({n: w.grad for n, w in made.model.named_parameters() if w.requires_grad})
+    for name, grad in results[0].items():
+        torch.testing.assert_close(results[1][name], grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("training", ["windows", "prefixes"])
+def test_loss_on_a_gpu_is_that_of_the_cpu(factory, training, dtype):
+    samples = window_batch() if training == "windows" else batch(*HISTORIES, targets=TARGETS)
+    expected = factory(training=training).model.calculate_loss(samples)
+    model = factory(training=training, llm_dtype=dtype).model.cuda()
+    loss = model.calculate_loss(samples.to("cuda"))
+    loss.backward()
+    assert loss.dtype == torch.float32 and not unreached(model) - {"score_head.bias"}
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4 if dtype == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("training", ["windows", "prefixes"])
+def test_bfloat16_trunk(factory, training):
+    model = factory(training=training, llm_dtype="bfloat16").model
+    samples = window_batch() if training == "windows" else batch(*HISTORIES, targets=TARGETS)
+    loss = model.calculate_loss(samples)
     assert loss.dtype == torch.float32
     loss.backward()
     trained = [w for w in model.parameters() if w.requires_grad]
