@@ -46,13 +46,13 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.data.sequence_loader import PrefixLoader
-from recbole_llm.graph.neighbours import NeighbourTable, edge_priority
+from recbole_llm.graph.neighbours import NeighbourTable, edge_priority, name_checksums
 from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.prompt_files import find_prompt
 from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender
 from recbole_llm.model.base import ModelHooks
 from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights
-from recbole_llm.model.galrec.external import STAGES, external_tables, name_checksums
+from recbole_llm.model.galrec.external import STAGES, external_tables
 from recbole_llm.model.galrec.hop_prompt import MAX_HOPS, assemble, load_hop_prompts
 from recbole_llm.model.galrec.pairs import PAIRS, View
 from recbole_llm.model.galrec.reader import NodeReader
