@@ -85,8 +85,6 @@ def load_backbone(
         OSError: nothing is found at ``llm_path``, or its files cannot be read.
         ImportError: the package of an alias, or bitsandbytes, is not installed.
     """
-    from transformers import AutoTokenizer
-
     if dtype not in (*DTYPES, "auto"):
         hint = suggest(dtype.replace("fp", "float"), [*DTYPES, "auto"])
         raise ValueError(f"dtype must be float32, bfloat16, float16 or auto, got {dtype!r}.{hint}")
@@ -98,9 +96,9 @@ def load_backbone(
     if load_in_4bit:
         options |= _options_4bit(options["dtype"])
     try:
-        config = read_config(folder, revision, num_layers, path, encoder_decoder)
-        model, head = _read(folder, revision, config, options, with_head)
-        tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+        model, head, tokenizer = _read(
+            folder, revision, num_layers, options, path, encoder_decoder, with_head
+        )
     except (ValueError, ImportError):
         raise
     except Exception as error:  # safetensors, JSON, Rust tokenizer and hub errors share no base
@@ -255,13 +253,16 @@ def read_config(
 def _read(
     folder: str,
     revision: str | None,
-    config: PreTrainedConfig,
+    num_layers: int | None,
     options: dict[str, Any],
+    path: str,
+    encoder_decoder: bool,
     with_head: bool,
-) -> tuple[PreTrainedModel, Tensor | None]:
-    """Return the trunk, and its head where that is asked for."""
-    from transformers import AutoModel, AutoModelForCausalLM
+) -> tuple[PreTrainedModel, Tensor | None, PreTrainedTokenizerBase]:
+    """Return the trunk, its head where that is asked for, and the tokenizer."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+    config = read_config(folder, revision, num_layers, path, encoder_decoder)
     kind = AutoModelForCausalLM if with_head else AutoModel
     with quiet():  # the layers left out would be reported as unexpected weights
         model, info = kind.from_pretrained(
@@ -269,6 +270,7 @@ def _read(
         )
     if info["missing_keys"]:
         raise OSError(f"weights are missing, among them {sorted(info['missing_keys'])[0]}")
+    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
     if not with_head:
-        return model, None
-    return model.base_model, model.get_output_embeddings().weight.detach()
+        return model, None, tokenizer
+    return model.base_model, model.get_output_embeddings().weight.detach(), tokenizer

@@ -1,4 +1,4 @@
-"""A model as a part of a later one: its weights among the tensors that a stage exports."""
+"""Earlier stages that models share: embeddings from outside, and a whole model as a part."""
 
 from collections.abc import Mapping
 
@@ -6,6 +6,10 @@ from recbole.data.dataset.dataset import Dataset
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
+from recbole_llm.registry import StageSpec
+
+#: Stage that trains the embeddings which ``external_embedding`` names.
+EXTERNAL_STAGES = {"sasrec": StageSpec("SASRecCausal"), "lightgcn": StageSpec("LightGCN")}
 
 _PREFIX = "weights."
 

@@ -9,11 +9,6 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.sparse import spmm
 from recbole_llm.llm.recommender import unit_variance
 from recbole_llm.model.propagation import user_mean_matrix
-from recbole_llm.registry import StageSpec
-
-#: The first stage by ``external_embedding``; ``text`` needs none.
-STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
-
 
 def external_tables(
     config: Config, dataset: MultimodalDataset, stage_outputs: Mapping[str, dict[str, Tensor]]
