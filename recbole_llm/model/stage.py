@@ -36,9 +36,7 @@ def frozen_stage(
     settings = config.stages[name]
     model = settings.model_class(settings, dataset)
     weights = {
-        key.removeprefix(_PREFIX): value
-        for key, value in output.items()
-        if key.startswith(_PREFIX)
+        key.removeprefix(_PREFIX): value for key, value in output.items() if key.startswith(_PREFIX)
     }
     model.load_state_dict(weights)
     return model.requires_grad_(False).eval()

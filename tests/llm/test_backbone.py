@@ -273,7 +273,9 @@ def test_importing_modules_is_cheap():
 
 @pytest.mark.llm
 def test_embedded_model_has_a_language_to_it():
-    model, tokenizer, source, shape, _ = load_backbone("smollm2-135m", num_layers=2, cache_dir=CACHE)
+    model, tokenizer, source, shape, _ = load_backbone(
+        "smollm2-135m", num_layers=2, cache_dir=CACHE
+    )
     assert (source["path"], source["kind"], source["num_layers"]) == ("smollm2-135m", "gguf", 2)
     assert shape == (576, 2, 3, 64)
     # related words lie closer than unrelated ones: the weights are the trained ones

@@ -111,7 +111,7 @@ class World:
             "train_batch_size": 64,
             **small_settings(model),
         }
-        if model in ("HeLLM", "GALRec"):
+        if model in ("HeLLM", "GALRec", "E4SRec"):
             settings["llm_path"] = self.llm_path
         if model == "LlamaRec":
             settings["llm_path"] = self.lettered_llm

@@ -9,7 +9,10 @@ from run_records import add
 from recbole_llm.report.hidden import hidden_note
 from recbole_llm.report.write import write_report
 
-PUBLISHED = "paper: P\n{}tables: {{t: {{where: Table 1, columns: [recall@10], rows: {{BPR: {{beauty: [0.7]}}}}}}}}\n"
+PUBLISHED = """paper: P
+{}tables:
+  t: {{where: Table 1, columns: [recall@10], rows: {{BPR: {{beauty: [0.7]}}}}}}
+"""
 
 
 def report(spec: Any, masks: dict[str, bool | None], hides: str = "") -> str:
@@ -26,8 +29,8 @@ def report(spec: Any, masks: dict[str, bool | None], hides: str = "") -> str:
 def test_rows_alike_are_said_once(spec: Any, work: Path) -> None:
     text = report(spec, {"BPR": True, "LightGCN": True}, "hides: training items\n")
     assert (
-        "Hidden from the rankings: the items that a user is known to have (all rows measured here); "
-        "training items (published)." in text
+        "Hidden from the rankings: the items that a user is known to have (all rows measured "
+        "here); training items (published)." in text
     )
     for name in ("tables.tex", "index.html"):
         assert "training items (published)" in Path(f"reports/t/{name}").read_text()
@@ -42,7 +45,9 @@ def test_rows_that_differ_are_named(spec: Any, work: Path) -> None:
 
 
 def test_old_records_do_not_say(spec: Any, work: Path) -> None:
-    assert "not recorded (LightGCN); nothing (BPR)" in report(spec, {"LightGCN": None, "BPR": False})
+    assert "not recorded (LightGCN); nothing (BPR)" in report(
+        spec, {"LightGCN": None, "BPR": False}
+    )
 
 
 @pytest.mark.parametrize(("published", "expected"), [(None, ""), ("", "not known (published)")])

@@ -10,6 +10,7 @@ from recbole_llm.graph.sparse import spmm
 from recbole_llm.llm.recommender import unit_variance
 from recbole_llm.model.propagation import user_mean_matrix
 
+
 def external_tables(
     config: Config, dataset: MultimodalDataset, stage_outputs: Mapping[str, dict[str, Tensor]]
 ) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,5 @@
 """LlamaRec's first stage: which items a user's prompt offers, and in which order."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from recbole.data.dataset.dataset import Dataset

@@ -160,9 +160,7 @@ def test_loss_is_the_cross_entropy_of_the_letter_where_the_retriever_found_the_i
     make, lettered_llm, monkeypatch
 ):
     bench = make(lora_dropout=0.0)
-    monkeypatch.setattr(
-        "recbole_llm.model.llamarec.llamarec.shuffled", lambda items: items.flip(1)
-    )
+    monkeypatch.setattr("recbole_llm.model.llamarec.llamarec.shuffled", lambda items: items.flip(1))
     batch = bench.batches()[0]
     known, reference = histories(bench, "valid"), Reference(bench, lettered_llm)
     losses = []
@@ -216,7 +214,9 @@ def test_random_candidates_are_the_target_and_items_that_the_user_had_not(make):
     )
     offered = [candidates.random_with(scores, batch["item_id"]) for _ in range(2)]
     assert not torch.equal(*offered)
-    for (user, _, _, target, n_before), row in zip(rows_of(batch), offered[0].tolist(), strict=True):
+    for (user, _, _, target, n_before), row in zip(
+        rows_of(batch), offered[0].tolist(), strict=True
+    ):
         assert target in row and len(set(row)) == C and 0 not in row
         assert not set(row) & set(known[user][:n_before])
     assert len(offered[0].unique()) == 40  # drawn from all
@@ -286,16 +286,15 @@ def test_an_untied_head_is_read_or_missed(world, clicks, lettered_llm, tmp_path)
     bench = world.bench("LlamaRec", llm_path=str(tmp_path / "whole"))
     letters = tokenizer.convert_tokens_to_ids(list("ABCDE"))
     assert torch.equal(bench.model.letter_rows, head[letters])
-    assert "its language-model head is not tied" in refused(
-        world, llm_path=str(tmp_path / "trunk")
-    )
+    assert "its language-model head is not tied" in refused(world, llm_path=str(tmp_path / "trunk"))
 
 
 def test_another_length_for_the_retriever_is_refused(world, clicks):
     world.write(clicks(parity=False))
-    assert world.config("LlamaRec", MAX_ITEM_LIST_LENGTH=7).stages["retriever"][
-        "MAX_ITEM_LIST_LENGTH"
-    ] == 7
+    assert (
+        world.config("LlamaRec", MAX_ITEM_LIST_LENGTH=7).stages["retriever"]["MAX_ITEM_LIST_LENGTH"]
+        == 7
+    )
     with pytest.raises(ValueError, match="retriever_stage.MAX_ITEM_LIST_LENGTH=7 differs from"):
         world.config("LlamaRec", retriever_stage={"MAX_ITEM_LIST_LENGTH": 7})
 
