@@ -9,7 +9,7 @@ from recbole_llm.config import Config
 from recbole_llm.registry import StageSpec
 
 #: Stage that trains the embeddings which ``external_embedding`` names.
-EXTERNAL_STAGES = {"sasrec": StageSpec("SASRecCausal"), "lightgcn": StageSpec("LightGCN")}
+EXTERNAL_STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
 
 _PREFIX = "weights."
 

@@ -289,6 +289,12 @@ def test_an_untied_head_is_read_or_missed(world, clicks, lettered_llm, tmp_path)
     assert "its language-model head is not tied" in refused(world, llm_path=str(tmp_path / "trunk"))
 
 
+def test_the_item_file_is_among_the_files_of_the_data(make, world):
+    bench = make()
+    names = [path.name for path in bench.split.dataset.source_files()]
+    assert names == ["toy.inter", "toy.item"]
+
+
 def test_another_length_for_the_retriever_is_refused(world, clicks):
     world.write(clicks(parity=False))
     assert (
