@@ -4,7 +4,8 @@ Reference: Z. Yue et al., "LlamaRec: Two-Stage Recommendation using Large Langua
 Ranking", PGAI at CIKM 2023, arXiv:2311.02089. A first stage trains the retriever. The prompt holds
 the titles of the user's recent items and of the retriever's C best items, each behind a letter; the
 logits of the letters after one forward pass rank the C. All other items keep the retriever's
-scores, below the C, so recall@C is the retriever's.
+scores, below the C, so recall@C is the retriever's. Each sample is a prompt of its own: candidates are
+more than half of its tokens, so targets that share a history would save less than a third of them.
 
 Departs from the paper or from its authors' code (Yueeeeeeee/LlamaRec, commit 48b288b):
 
@@ -24,7 +25,7 @@ Departs from the paper or from its authors' code (Yueeeeeeee/LlamaRec, commit 48
   model, at the letter and at the end-of-text token behind it.
 - The wording of the prompt is ours. History lines have no numbers. A letter is on a line of its own
   before the title, and the answer on a line of its own, so that both are the same token.
-- The epoch is chosen once an epoch, not every 100 steps.
+- Validation is once an epoch, not every 100 steps.
 - Items that a user has are no candidates if ``mask_history`` hides them. Of validation items, which
   are known when testing, these are the ones among the last MAX_ITEM_LIST_LENGTH.
 """
