@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from recbole_llm.report.records import Run
 
-_WORDS = {True: "the items that a user is known to have", False: "nothing", None: "not recorded"}
+_WORDS = {True: "the items that a user is known to have", False: "nothing"}
 
 
 def hidden_note(rows: Mapping[str, Sequence[Run]], published: str | None) -> str:
@@ -17,11 +17,16 @@ def hidden_note(rows: Mapping[str, Sequence[Run]], published: str | None) -> str
     """
     labels: dict[str, list[str]] = {}
     for label, runs in rows.items():
-        for hides in dict.fromkeys(run.record.config.get("mask_history") for run in runs):
-            labels.setdefault(_WORDS[hides], []).append(label)
+        for words in dict.fromkeys(map(_words, runs)):
+            labels.setdefault(words, []).append(label)
     parts = [f"{words} ({', '.join(names)})" for words, names in labels.items()]
     if len(labels) == 1:
         parts = [f"{words} (all rows measured here)" for words in labels]
     if published is not None:
         parts.append(f"{published or 'not known'} (published)")
     return f"Hidden from the rankings: {'; '.join(parts)}." if parts else ""
+
+
+def _words(run: Run) -> str:
+    hides = run.record.config.get("mask_history")
+    return _WORDS[hides] if isinstance(hides, bool) else "not recorded"
