@@ -81,7 +81,7 @@ class LlamaRec(FrozenTrunkRecommender, ModelHooks):
 
     settings = (
         LLM_SETTINGS
-        | OVERALL.pick("mask_history", "valid_metric")
+        | OVERALL.pick("valid_metric")
         | Settings(
             retriever_stage=MapOf(),
             item_text=Optional(ListOf(Text())),
