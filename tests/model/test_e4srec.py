@@ -6,9 +6,10 @@ import torch
 from gradients import unreached
 from recbole.data.interaction import Interaction
 from recbole.utils import init_seed
-from recbole_llm.llm.prompt import tokenize_prompt
+from transformers import AutoTokenizer
 
 from recbole_llm.data.loading import load_split
+from recbole_llm.llm.prompt import tokenize_prompt
 from recbole_llm.llm.prompt_files import load_prompt
 from recbole_llm.model.e4srec import E4SRec
 
@@ -39,11 +40,15 @@ def make(world, clicks):
     return build
 
 
-def reference(model, table, history, kind):
+@pytest.fixture(scope="module")
+def tokenizer(tiny_llm):
+    return AutoTokenizer.from_pretrained(tiny_llm)
+
+
+def reference(model, tokenizer, table, history, kind):
     """Scores (I,) by the trunk alone, one unpadded input; float64 around it."""
     trunk = copy.deepcopy(model.llm).eval().merge_and_unload()
     embed = trunk.get_input_embeddings()
-    tokenizer = model.tokenizer
     head, tail = tokenize_prompt(load_prompt("hellm_short"), tokenizer)
     scaled = table.double().numpy()
     scaled[0] = 0
@@ -62,14 +67,6 @@ def reference(model, table, history, kind):
     return own @ state
 
 
-@pytest.fixture(autouse=True)
-def with_tokenizer(monkeypatch, tiny_llm):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_llm)
-    monkeypatch.setattr(E4SRec, "tokenizer", tokenizer, raising=False)
-
-
 def padded(rows):
     width = max(map(len, rows))
     return torch.tensor([list(row) + [0] * (width - len(row)) for row in rows])
@@ -77,7 +74,7 @@ def padded(rows):
 
 @pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("training", ["windows", "prefixes"])
-def test_scores_are_those_of_the_equations(make, training, kind):
+def test_scores_are_those_of_the_equations(make, tokenizer, training, kind):
     model, table = make(training=training, head=kind)
     lengths = torch.tensor([len(row) for row in HISTORIES])
     batch = Interaction({"item_id_list": padded(HISTORIES), "item_length": lengths})
@@ -85,12 +82,12 @@ def test_scores_are_those_of_the_equations(make, training, kind):
         found = model.full_sort_predict(batch).view(len(HISTORIES), -1)
     assert found.std(dim=0)[1:].min() > 1e-4  # users differ
     for row, history in zip(found, HISTORIES, strict=True):
-        expected = reference(model, table, history, kind)
+        expected = reference(model, tokenizer, table, history, kind)
         np.testing.assert_allclose(row[1:], expected[1:], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_windows_and_prefixes_have_the_loss_and_gradients_of_the_equations(make, kind):
+def test_windows_and_prefixes_have_the_loss_and_gradients_of_the_equations(make, tokenizer, kind):
     losses = []
     pairs = [
         (history[: end + 1], target[end])
@@ -102,7 +99,7 @@ def test_windows_and_prefixes_have_the_loss_and_gradients_of_the_equations(make,
         model, table = make(training=training, head=kind)
         if not losses:
             for prefix, target in pairs:
-                scores = reference(model, table, prefix, kind)[1:]
+                scores = reference(model, tokenizer, table, prefix, kind)[1:]
                 losses.append(np.log(np.exp(scores).sum()) - scores[target - 1])
         if training == "windows":
             rows, more = HISTORIES, {"target_id_list": padded(TARGETS)}

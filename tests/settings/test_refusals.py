@@ -43,7 +43,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # words
     ("HeLLM", {"head_init": "item"}, "items, or none, got head_init='item' (command line). Did"),
     ("GALRec", {"external_embedding": "bert"}, "must be lightgcn, sasrec or text, got"),
-    ("E4SRec", {"external_embedding": "text"}, "external_embedding must be lightgcn or sasrec, got"),
+    (
+        "E4SRec",
+        {"external_embedding": "text"},
+        "external_embedding must be lightgcn or sasrec, got",
+    ),
     ("LlamaRec", {"n_candidates": 27}, "n_candidates must be an integer in 2..26, got"),
     ("LlamaRec", {"train_candidates": "all"}, "train_candidates must be retrieved or random, got"),
     ("LightGCN", {"state": "__class__"}, "state must be debug, info, warning, error or critical"),

@@ -4,8 +4,8 @@ Reference: Z. Yue et al., "LlamaRec: Two-Stage Recommendation using Large Langua
 Ranking", PGAI at CIKM 2023, arXiv:2311.02089. A first stage trains the retriever. The prompt holds
 the titles of the user's recent items and of the retriever's C best items, each behind a letter; the
 logits of the letters after one forward pass rank the C. All other items keep the retriever's
-scores, below the C, so recall@C is the retriever's. Each sample is a prompt of its own: candidates are
-more than half of its tokens, so targets that share a history would save less than a third of them.
+scores, below the C, so recall@C is the retriever's. Each sample is a prompt of its own: candidates
+are more than half of its tokens, so targets that share a history would save less than a third.
 
 Departs from the paper or from its authors' code (Yueeeeeeee/LlamaRec, commit 48b288b):
 
