@@ -263,7 +263,7 @@ def _read(
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     config = read_config(folder, revision, num_layers, path, encoder_decoder)
-    kind = AutoModelForCausalLM if with_head else AutoModel
+    kind: Any = AutoModelForCausalLM if with_head else AutoModel
     with quiet():  # the layers left out would be reported as unexpected weights
         model, info = kind.from_pretrained(
             folder, revision=revision, config=config, output_loading_info=True, **options

@@ -1,5 +1,7 @@
 """LlamaRec's first stage: which items a user's prompt offers, and in which order."""
 
+from typing import Any, Self
+
 import numpy as np
 import torch
 from recbole.data.dataset.dataset import Dataset
@@ -37,6 +39,8 @@ class Candidates(nn.Module):
         ValueError: the dataset has fewer than C items.
     """
 
+    retriever: Any
+
     def __init__(
         self, retriever: nn.Module, dataset: Dataset, n_candidates: int, hides_known: bool
     ) -> None:
@@ -54,7 +58,7 @@ class Candidates(nn.Module):
             for field in (dataset.uid_field, dataset.iid_field)
         ]
 
-    def train(self, mode: bool = True) -> "Candidates":
+    def train(self, mode: bool = True) -> Self:
         """Leave the retriever in evaluation mode."""
         super().train(mode)
         self.retriever.eval()
