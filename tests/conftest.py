@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 import pytest
@@ -82,29 +83,43 @@ def runner(work: Path, small_ml100k: Path) -> Callable[..., RunRecord]:
 @pytest.fixture(scope="session")
 def tiny_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a random two-layer Llama and of a tokenizer with a few words."""
+    words = ["Purchase", "history", "Next", "purchase", ":"]
+    return write_llama(tmp_path_factory.mktemp("tiny-llm"), words)
+
+
+@pytest.fixture(scope="session")
+def lettered_llm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a random two-layer Llama with a tied head, to which letters are tokens."""
+    words = ["Items", "user", "Candidates", "Letter", "next", "item", ":", "-", *ascii_uppercase]
+    titles = [f"i{number}" for number in range(40)]
+    folder = tmp_path_factory.mktemp("lettered-llm")
+    return write_llama(folder, [*words, *titles], tie_word_embeddings=True)
+
+
+def write_llama(folder: Path, words: list[str], **sizes: Any) -> str:
+    """Write a random Llama and a tokenizer of these words, and return their folder."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
-    words = ["<s>", "</s>", "<unk>", "Purchase", "history", "Next", "purchase", ":"]
+    words = ["<s>", "</s>", "<unk>", *words]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        pad_token_id=1,
-    )
+    default = {
+        "vocab_size": len(words),
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "pad_token_id": 1,
+    }
     torch.manual_seed(0)
-    model = LlamaModel(config)
+    model = LlamaModel(LlamaConfig(**{**default, **sizes}))
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(10)  # the default std of 0.02 would leave attention nearly uniform
-    folder = tmp_path_factory.mktemp("tiny-llm")
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"

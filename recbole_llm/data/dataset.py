@@ -124,6 +124,8 @@ class MultimodalDataset(Dataset):
         files = inter_files(self.config)
         suffixes = [kind for kind in ("user", "item") if getattr(self, f"{kind}_feat") is not None]
         suffixes += self.config["additional_feat_suffix"] or []
+        if "item_text" in self.config:  # a model that reads the items' text by itself
+            suffixes.append("item")
         folder = Path(self.dataset_path)
         files += [folder / f"{self.dataset_name}.{suffix}" for suffix in suffixes]
         for name, spec in self._modality_specs().items():

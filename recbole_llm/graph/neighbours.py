@@ -1,11 +1,17 @@
 """The neighbours of each node, and the drawing of some: the first, or random ones."""
 
+import zlib
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+
+def name_checksums(tokens: NDArray[np.str_]) -> NDArray[np.uint32]:
+    """Return a number for each name (n,), by which neighbours are ranked whatever their ids are."""
+    return np.array([zlib.crc32(str(token).encode()) for token in tokens], dtype=np.uint32)
 
 
 def edge_priority(row_key: NDArray[np.integer], col_key: NDArray[np.integer]) -> NDArray[np.uint64]:

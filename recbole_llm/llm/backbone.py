@@ -1,4 +1,4 @@
-"""Load a language model as a frozen trunk without its language-model head.
+"""Load a language model as a frozen trunk; its language-model head is left out unless asked for.
 
 Decoders are accepted, and encoder-decoders of the T5 family by models that ask for them.
 """
@@ -41,13 +41,15 @@ class Backbone(NamedTuple):
 
     ``source`` holds JSON values only: ``path`` as the user wrote it, ``kind`` (gguf, folder or
     hub), ``revision``, ``num_layers`` kept, ``dtype``, ``load_in_4bit`` and ``hash``: the file's
-    SHA-256 (gguf), a fingerprint of the files (folder) or the commit (hub).
+    SHA-256 (gguf), a fingerprint of the files (folder) or the commit (hub). ``head``: (V, h)
+    weights by which a state gives the logits of the V tokens; None unless asked for.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: dict[str, Any]
     shape: BackboneShape
+    head: Tensor | None = None
 
 
 def load_backbone(
@@ -59,6 +61,7 @@ def load_backbone(
     load_in_4bit: bool = False,
     gradient_checkpointing: bool = False,
     encoder_decoder: bool = False,
+    with_head: bool = False,
     cache_dir: str | Path = "saved/cache",
 ) -> Backbone:
     """Load a trunk with every weight frozen, in evaluation mode.
@@ -73,6 +76,7 @@ def load_backbone(
             pass: less memory, about a third more time, the same numbers. Works with a graph prefix,
             which transformers' own ``gradient_checkpointing_enable`` silently drops.
         encoder_decoder: whether encoder-decoders of the T5 family are accepted as well as decoders.
+        with_head: whether a decoder's language-model head is loaded as well.
         cache_dir: folder in which a converted GGUF file is kept.
 
     Raises:
@@ -92,7 +96,9 @@ def load_backbone(
     if load_in_4bit:
         options |= _options_4bit(options["dtype"])
     try:
-        model, tokenizer = _read(folder, revision, num_layers, options, path, encoder_decoder)
+        model, head, tokenizer = _read(
+            folder, revision, num_layers, options, path, encoder_decoder, with_head
+        )
     except (ValueError, ImportError):
         raise
     except Exception as error:  # safetensors, JSON, Rust tokenizer and hub errors share no base
@@ -114,7 +120,7 @@ def load_backbone(
         "load_in_4bit": load_in_4bit,
         "hash": digest,
     }
-    return Backbone(model, tokenizer, source, shape)
+    return Backbone(model, tokenizer, source, shape, head)
 
 
 def backbone_shape(config: PreTrainedConfig, path: str = "the model") -> BackboneShape:
@@ -250,15 +256,21 @@ def _read(
     num_layers: int | None,
     options: dict[str, Any],
     path: str,
-    encoder_decoder: bool = False,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    from transformers import AutoModel, AutoTokenizer
+    encoder_decoder: bool,
+    with_head: bool,
+) -> tuple[PreTrainedModel, Tensor | None, PreTrainedTokenizerBase]:
+    """Return the trunk, its head where that is asked for, and the tokenizer."""
+    from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
     config = read_config(folder, revision, num_layers, path, encoder_decoder)
+    kind: Any = AutoModelForCausalLM if with_head else AutoModel
     with quiet():  # the layers left out would be reported as unexpected weights
-        model, info = AutoModel.from_pretrained(
+        model, info = kind.from_pretrained(
             folder, revision=revision, config=config, output_loading_info=True, **options
         )
     if info["missing_keys"]:
         raise OSError(f"weights are missing, among them {sorted(info['missing_keys'])[0]}")
-    return model, AutoTokenizer.from_pretrained(folder, revision=revision)
+    tokenizer = AutoTokenizer.from_pretrained(folder, revision=revision)
+    if not with_head:
+        return model, None, tokenizer
+    return model.base_model, model.get_output_embeddings().weight.detach(), tokenizer

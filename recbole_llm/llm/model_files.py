@@ -79,6 +79,23 @@ def check_model(llm_path: str, revision: str | None = None) -> None:
         )
 
 
+def lacks_head(folder: str) -> bool:
+    """Return whether a folder's weights are those of a trunk alone.
+
+    Only safetensors files are looked into; an id of the hub and other files are taken for whole.
+
+    Args:
+        folder: folder in Hugging Face format, or an id of the hub.
+    """
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            names |= set(weights.keys())
+    return bool(names) and not any(name.endswith("lm_head.weight") for name in names)
+
+
 def _local_file(llm_path: str, revision: str | None) -> Path | None:
     """Return the GGUF file that is named, or None; refuse a revision of what is local."""
     gguf = _gguf_file(llm_path)

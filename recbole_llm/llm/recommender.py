@@ -53,11 +53,13 @@ class FrozenTrunkRecommender(GeneralRecommender):
         saved_buffers: prefixes of the names of buffers that belong to the state as well.
         takes_encoder_decoder: whether an encoder-decoder of the T5 family may take a decoder's
             place.
+        needs_head: whether the language-model head is loaded as well.
     """
 
     backbone_source: str
     saved_buffers: tuple[str, ...] = ()
     takes_encoder_decoder: ClassVar[bool] = False
+    needs_head: ClassVar[bool] = False
 
     @classmethod
     def check_available(cls, config: Config) -> None:
@@ -118,6 +120,7 @@ class FrozenTrunkRecommender(GeneralRecommender):
             load_in_4bit=config["llm_4bit"],
             gradient_checkpointing=config["gradient_checkpointing"],
             encoder_decoder=self.takes_encoder_decoder,
+            with_head=self.needs_head,
             cache_dir=config["cache_dir"],
         )
         self.backbone_source = json.dumps(backbone.source, sort_keys=True)

@@ -12,7 +12,7 @@ from recbole.model.abstract_recommender import GeneralRecommender
 from torch import Tensor
 
 from recbole_llm.config import Config
-from recbole_llm.data.loader import TARGET_SEQ
+from recbole_llm.data.sequence_loader import TARGET_SEQ
 from recbole_llm.processes import WHOLE, Share
 from recbole_llm.registry import StageSpec
 

@@ -18,6 +18,7 @@ from recbole_llm.data.history import UserHistory
 from recbole_llm.data.sequence_loader import TARGET_SEQ, WindowLoader
 from recbole_llm.model.base import ModelHooks
 from recbole_llm.model.loss import full_softmax_loss
+from recbole_llm.model.stage import exported_weights
 from recbole_llm.settings.group import Optional, Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
@@ -105,6 +106,9 @@ class SASRecCausal(SASRec, ModelHooks):
         return torch.cat(parts)
 
     def export(self) -> dict[str, Tensor]:
-        """Return the embeddings that a later stage of another model takes over."""
-        items = self.item_embedding.weight.detach()
-        return {"item_embedding": items.cpu(), "user_embedding": self.user_states().cpu()}
+        """Return what a later stage takes over: embeddings, or the whole model as it is."""
+        return {
+            "item_embedding": self.item_embedding.weight.detach().cpu(),
+            "user_embedding": self.user_states().cpu(),
+            **exported_weights(self),
+        }

@@ -15,11 +15,13 @@ class Published(NamedTuple):
 
     Attributes:
         source: paper, place in it, and remarks, as a sentence.
+        hides: words for what the authors' code hides from the rankings; may be empty.
         rows: values by label of the row, dataset, and column; a cell that the paper leaves empty
             is left out.
     """
 
     source: str
+    hides: str
     rows: dict[str, dict[str, dict[str, Any]]]
 
 
@@ -36,6 +38,7 @@ class _PublishedFile(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     paper: str
+    hides: str = ""
     tables: dict[str, _TableFile]
 
 
@@ -69,7 +72,8 @@ def read_published(spec: Spec) -> Published | None:
                 )
             pairs = zip(table.columns, values, strict=True)
             rows.setdefault(label, {})[dataset] = {k: v for k, v in pairs if v is not None}
-    return Published(f"Published: {content.paper}, {table.where}. {table.note}".strip(), rows)
+    source = f"Published: {content.paper}, {table.where}. {table.note}".strip()
+    return Published(source, content.hides, rows)
 
 
 def published_folder(spec: Spec) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_llm.report.cells import Cell, Cells
+from recbole_llm.report.hidden import hidden_note
 from recbole_llm.report.published import read_published
 from recbole_llm.report.records import Run
 from recbole_llm.report.significance import Column, Comparison, compare_rows
@@ -103,6 +104,8 @@ def build_table(spec: Spec, cells: Cells, metrics: Sequence[str] | None, title: 
                 f"{', '.join(untested)}."
             )
     gains = _compare(spec.compare, columns, clean, comparisons)
+    hidden = _hidden(spec, cells, lines)
+    notes += [hidden] if hidden else []
     if any(line.leaky for line in lines):
         notes.append(
             "LEAKY: the row's user profiles were written from held-out interactions; it is not "
@@ -134,6 +137,15 @@ def _lines(spec: Spec, cells: Cells, columns: Sequence[Column]) -> tuple[list[Li
     if not any(line.published for line in lines):
         notes.append(f"The paper has no numbers for {', '.join(spec.datasets)} in this table.")
     return lines, notes
+
+
+def _hidden(spec: Spec, cells: Cells, lines: Sequence[Line]) -> str:
+    runs = {
+        row.label: [run for dataset in spec.datasets for run in cells.get(dataset, row).runs]
+        for row in spec.rows
+    }
+    published = read_published(spec) if any(line.published for line in lines) else None
+    return hidden_note(runs, published.hides if published else None)
 
 
 def _measured_line(cells: Cells, row: Row, columns: Sequence[Column]) -> Line:

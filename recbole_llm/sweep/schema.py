@@ -44,6 +44,9 @@ class RowEntry(Entry):
     n_trials: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Number of trials of this row, in place of the search's."
     )
+    metric: str | None = Field(
+        None, description="Validation metric of this row, in place of the spec's."
+    )
     published: str | None = Field(
         None, description="Label of the row in the paper's table, if it differs."
     )

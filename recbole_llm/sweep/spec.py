@@ -32,6 +32,7 @@ class Row:
         settings: settings of this row's runs.
         space: searched parameters, empty if the row is not tuned.
         n_trials: budget of this row; None: the search's.
+        metric: validation metric of this row; None: the spec's.
         published: label of the row in the paper's table; None: ``label``.
     """
 
@@ -40,6 +41,7 @@ class Row:
     settings: dict[str, Any]
     space: Space
     n_trials: int | None = None
+    metric: str | None = None
     published: str | None = None
 
 
@@ -95,8 +97,12 @@ class Spec:
         """Return the fixed settings of a row: common, the model's, its own, then the point's."""
         protocol = {"protocol": self.protocol} if self.protocol else {}
         model = self.model_settings.get(row.model, {})
-        common = {"valid_metric": self.metric, **protocol, **self.settings}
+        common = {"valid_metric": self.metric_of(row), **protocol, **self.settings}
         return {**common, **model, **row.settings, **(point or {})}
+
+    def metric_of(self, row: Row) -> str:
+        """Return the validation metric that chooses a row's epoch and configuration."""
+        return row.metric or self.metric
 
     @property
     def measures_test(self) -> bool:
@@ -199,6 +205,7 @@ def _rows(file: SpecFile) -> list[Row]:
             entry.settings or {},
             space,
             entry.n_trials,
+            entry.metric,
             entry.published,
         )
         if row.label in [other.label for other in rows]:

@@ -48,7 +48,7 @@ class Task:
         overrides: dict[str, Any],
     ) -> None:
         self.spec, self.row, self.dataset, self.store = spec, row, dataset, store
-        self.overrides = overrides
+        self.overrides, self.metric = overrides, spec.metric_of(row)
         self.name = f"{prefix}/{dataset}/{row.label}"
         self.search = spec.search if row.space else None
         self.identity = study_identity(spec, row, dataset, overrides)
@@ -68,7 +68,7 @@ class Task:
             bool(config["valid_metric_bigger"]),
             search.max_retry,
             search.timeout_s,
-            {"metric": self.spec.metric, "sampler": search.sampler, "spec": self.spec.name},
+            {"metric": self.metric, "sampler": search.sampler, "spec": self.spec.name},
         )
         queue.study.pruner = build_pruner(search, config["epochs"])
         return queue
@@ -152,7 +152,7 @@ class Task:
             record = self._run(point, trial, "trial", drawn, hooks)
         finally:  # the choice is trained again; a trial's weights would only fill the disk
             shutil.rmtree(checkpoints, ignore_errors=True)
-        return record.metrics["valid"][self.spec.metric.lower()]
+        return record.metrics["valid"][self.metric.lower()]
 
     def run_final(self, trial: Trial) -> float:
         """Train the chosen settings with one seed, score test once, return validation's metric."""
@@ -162,7 +162,7 @@ class Task:
         point = {"seed": seed, "save_topk": 50, **(self.chosen() or {}), **job}
         hooks = Hooks(evaluate_test=self.spec.measures_test)
         record = self._run(point, trial, "final", job, hooks)
-        return record.metrics["valid"][self.spec.metric.lower()]
+        return record.metrics["valid"][self.metric.lower()]
 
     def _run(
         self, over: dict[str, Any], trial: Trial, kind: str, point: dict[str, Any], hooks: Hooks

@@ -17,6 +17,19 @@ SMALL: dict[str, dict[str, Any]] = {
         "graph_stage": {"embedding_size": 16, "epochs": 1, "eval_step": 1},
         "sequence_stage": {"hidden_size": 16, "inner_size": 32, "epochs": 1},
     },
+    "E4SRec": {
+        "prompt": "hellm_short",
+        "lora_r": 2,
+        "external_stage": {"hidden_size": 16, "inner_size": 32, "epochs": 1},
+    },
+    "LlamaRec": {
+        "n_candidates": 5,
+        "n_history": 3,
+        "max_title_tokens": 4,
+        "lora_r": 2,
+        "valid_metric": "NDCG@5",
+        "retriever_stage": {"hidden_size": 16, "inner_size": 32, "epochs": 1},
+    },
     "GALRec": {
         "prompts": "galrec_short",
         "MAX_ITEM_LIST_LENGTH": 6,
@@ -44,6 +57,28 @@ LEARN: dict[str, dict[str, Any]] = {
         "warmup_epochs": 0.2,
         "graph_stage": {"embedding_size": 16, "epochs": 30, "learning_rate": 0.02},
         "sequence_stage": {
+            "hidden_size": 16,
+            "inner_size": 32,
+            "hidden_dropout_prob": 0.2,
+            "epochs": 40,
+            "learning_rate": 0.005,
+        },
+    },
+    "E4SRec": {
+        "epochs": 6,
+        "learning_rate": 0.01,
+        "external_stage": {
+            "hidden_size": 16,
+            "inner_size": 32,
+            "hidden_dropout_prob": 0.2,
+            "epochs": 40,
+            "learning_rate": 0.005,
+        },
+    },
+    "LlamaRec": {
+        "epochs": 2,
+        "learning_rate": 0.01,
+        "retriever_stage": {
             "hidden_size": 16,
             "inner_size": 32,
             "hidden_dropout_prob": 0.2,

@@ -23,6 +23,7 @@ from recbole_llm.llm import backbone
 from recbole_llm.llm.backbone import backbone_shape, load_backbone
 from recbole_llm.llm.decoder import last_hidden
 from recbole_llm.llm.lora import add_lora
+from recbole_llm.llm.model_files import lacks_head
 from recbole_llm.model.hellm.prefix import prefix_cache
 
 CACHE = Path(__file__).parents[2] / "saved" / "cache"  # the real model is converted there once
@@ -59,7 +60,8 @@ def hidden(model, cache=None):
 
 
 def test_folder_gives_the_frozen_trunk_without_its_head(folder):
-    model, tokenizer, source, shape = load_backbone(str(folder))
+    model, tokenizer, source, shape, head = load_backbone(str(folder))
+    assert head is None
     assert type(model) is LlamaModel and not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert model.dtype == torch.float32
@@ -97,7 +99,7 @@ def test_num_layers_keeps_the_first(tmp_path, config):
     torch.manual_seed(0)
     whole = AutoModel.from_config(config).eval()
     save_folder(tmp_path, whole)
-    model, _, source, shape = load_backbone(tmp_path, num_layers=2)
+    model, _, source, shape, _ = load_backbone(tmp_path, num_layers=2)
     assert len(model.layers) == model.config.num_hidden_layers == 2
     assert source["num_layers"] == shape.n_layers == 2
     assert len(getattr(model.config, "layer_types", None) or [0, 0]) == 2
@@ -136,7 +138,7 @@ def test_encoders_are_refused(tmp_path, config):
 
 
 def test_t5_is_taken_where_asked_for(tiny_t5):
-    model, _, source, shape = load_backbone(tiny_t5, encoder_decoder=True, num_layers=1)
+    model, _, source, shape, _ = load_backbone(tiny_t5, encoder_decoder=True, num_layers=1)
     assert (shape.hidden_size, shape.n_layers, source["num_layers"]) == (16, 1, 1)
     assert len(model.encoder.block) == len(model.decoder.block) == 1
     assert not any(p.requires_grad for p in model.parameters())
@@ -202,6 +204,29 @@ def test_unreachable_hub_id_says_what_was_tried(monkeypatch):
         load_backbone("smolm2")
 
 
+# ---- the language-model head
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_head_gives_the_logits_of_the_whole_model(tmp_path, tied):
+    torch.manual_seed(0)
+    whole = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied)).eval()
+    loaded = load_backbone(save_folder(tmp_path, whole), with_head=True)
+    assert type(loaded.model) is LlamaModel
+    ids = torch.tensor([[3, 1, 4, 1, 5]])
+    found = loaded.model(ids).last_hidden_state @ loaded.head.T
+    torch.testing.assert_close(found, whole(ids).logits)
+    assert torch.equal(loaded.head, loaded.model.embed_tokens.weight) == tied
+    assert not loaded.head.requires_grad
+
+
+def test_a_head_that_is_missing_is_an_error(tmp_path):
+    folder = save_folder(tmp_path, LlamaModel(LlamaConfig(**SIZES)))
+    assert lacks_head(str(folder)) and not lacks_head("someone/tiny")
+    with pytest.raises(OSError, match="weights are missing, among them lm_head.weight"):
+        load_backbone(folder, with_head=True)
+
+
 # ---- options
 
 
@@ -248,7 +273,9 @@ def test_importing_modules_is_cheap():
 
 @pytest.mark.llm
 def test_embedded_model_has_a_language_to_it():
-    model, tokenizer, source, shape = load_backbone("smollm2-135m", num_layers=2, cache_dir=CACHE)
+    model, tokenizer, source, shape, _ = load_backbone(
+        "smollm2-135m", num_layers=2, cache_dir=CACHE
+    )
     assert (source["path"], source["kind"], source["num_layers"]) == ("smollm2-135m", "gguf", 2)
     assert shape == (576, 2, 3, 64)
     # related words lie closer than unrelated ones: the weights are the trained ones
@@ -262,7 +289,7 @@ def test_embedded_model_has_a_language_to_it():
 # float32: 1.1e-4 seen with hidden states up to 9.9; 9e-5 of it from batch size alone
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-8), (torch.float32, 1e-3)])
 def test_embedded_model_with_prefix_is_the_same_padded_and_alone(dtype, atol):
-    model, _, _, shape = load_backbone("smollm2-135m", num_layers=2, cache_dir=CACHE)
+    model, _, _, shape, _ = load_backbone("smollm2-135m", num_layers=2, cache_dir=CACHE)
     model.to(dtype)
     generator = torch.Generator().manual_seed(0)
     embed = model.get_input_embeddings()

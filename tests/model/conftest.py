@@ -63,8 +63,8 @@ class Bench(NamedTuple):
 class World:
     """The dataset ``toy`` in a folder of its own, and models on it."""
 
-    def __init__(self, root: Path, llm_path: str) -> None:
-        self.root, self.llm_path = root, llm_path
+    def __init__(self, root: Path, llm_path: str, lettered_llm: str) -> None:
+        self.root, self.llm_path, self.lettered_llm = root, llm_path, lettered_llm
         self.folder = root / "toy"
         self.folder.mkdir()
         self.modalities: dict[str, str] = {}
@@ -77,6 +77,8 @@ class World:
         (self.folder / "toy.inter").write_text("\n".join(lines) + "\n")
         self.tokens = sorted({item for _, item, _ in rows})
         (self.folder / "item_ids.txt").write_text("\n".join(self.tokens) + "\n")
+        titles = ["item_id:token\ttitle:token_seq", *(f"{name}\t{name}" for name in self.tokens)]
+        (self.folder / "toy.item").write_text("\n".join(titles) + "\n")
 
     def add_modalities(self, features: Mapping[str, np.ndarray]) -> None:
         """Write features, one row an item in the order of ``tokens``, and use these only."""
@@ -109,8 +111,10 @@ class World:
             "train_batch_size": 64,
             **small_settings(model),
         }
-        if model in ("HeLLM", "GALRec"):
+        if model in ("HeLLM", "GALRec", "E4SRec"):
             settings["llm_path"] = self.llm_path
+        if model == "LlamaRec":
+            settings["llm_path"] = self.lettered_llm
         return Config(model, "toy", overrides={**settings, **overrides})
 
     def bench(self, model: str, **overrides: Any) -> Bench:
@@ -128,18 +132,18 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, tiny_llm: str) -> World:
+def world(tmp_path: Path, tiny_llm: str, lettered_llm: str) -> World:
     """A folder for one dataset; nothing is written yet."""
-    return World(tmp_path, tiny_llm)
+    return World(tmp_path, tiny_llm, lettered_llm)
 
 
 @pytest.fixture
-def worlds(tmp_path: Path, tiny_llm: str) -> Callable[[str], World]:
+def worlds(tmp_path: Path, tiny_llm: str, lettered_llm: str) -> Callable[[str], World]:
     """Make several datasets, each under its own name."""
 
     def make(name: str) -> World:
         (tmp_path / name).mkdir()
-        return World(tmp_path / name, tiny_llm)
+        return World(tmp_path / name, tiny_llm, lettered_llm)
 
     return make
 

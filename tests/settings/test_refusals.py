@@ -43,6 +43,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # words
     ("HeLLM", {"head_init": "item"}, "items, or none, got head_init='item' (command line). Did"),
     ("GALRec", {"external_embedding": "bert"}, "must be lightgcn, sasrec or text, got"),
+    (
+        "E4SRec",
+        {"external_embedding": "text"},
+        "external_embedding must be lightgcn or sasrec, got",
+    ),
+    ("LlamaRec", {"n_candidates": 27}, "n_candidates must be an integer in 2..26, got"),
+    ("LlamaRec", {"train_candidates": "all"}, "train_candidates must be retrieved or random, got"),
     ("LightGCN", {"state": "__class__"}, "state must be debug, info, warning, error or critical"),
     ("LightGCN", {"missing_modality": "skip"}, "missing_modality must be zero, mean or error"),
     ("SASRecCausal", {"loss_type": "BPR"}, "loss_type must be CE, got loss_type='BPR'"),
@@ -184,6 +191,11 @@ def test_a_models_settings_on_a_dataset_and_the_shipped_configs_are_accepted() -
         assert Config(path.parent.name, path.stem)
     Config("HeLLM", "ml-100k", ["properties/quick.yaml"])
     Config("GALRec", "ml-100k", ["properties/quick_galrec.yaml"])
+    Config("LlamaRec", "ml-100k", ["properties/quick_llamarec.yaml"])
+    Config("E4SRec", "ml-100k", ["properties/quick_e4srec.yaml"])
+    stage = {"learning_rate": 1.0e-2, "epochs": 40}  # as the file has it for LightGCN
+    over = {"external_embedding": "lightgcn", "external_stage": stage}
+    Config("E4SRec", "ml-100k", ["properties/quick_e4srec.yaml"], over)
 
 
 def test_stages_are_known_at_the_start() -> None:

@@ -24,8 +24,9 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]
                 if hooks.on_validation:
                     hooks.on_validation(epoch, valid)
             record = RunRecord("id", model, dataset, "loo", settings["seed"], {}, "", "runs/id")
-            # Test would choose the other end of the space.
-            record.metrics = {"valid": {"recall@20": valid}, "test": {"recall@20": -valid}}
+            # Test would choose the other end of the space, and so would NDCG@10.
+            both = {"recall@20": valid, "ndcg@10": -valid}
+            record.metrics = {"valid": both, "test": {"recall@20": -valid}}
             return record
 
         monkeypatch.setattr(quick_start, "run", run)

@@ -47,6 +47,15 @@ def test_the_best_on_validation_is_trained_with_every_seed_and_scored_on_test_on
     assert len(ran) == 5, "what is finished is not run again"
 
 
+def test_a_rows_own_metric_chooses_its_settings(work: Path, fakes: Any) -> None:
+    ran = fakes(lambda settings: settings["learning_rate"])
+    rows = [{"model": "BPR", "metric": "NDCG@10"}]
+    text = sweep_spec(write_spec(work, models=None, rows=rows), say=lambda line: None).text
+    assert [each["learning_rate"] for each in ran if each["test"]] == [0.001, 0.001]
+    assert {each["valid_metric"] for each in ran} == {"NDCG@10"}
+    assert "chosen on validation: -0.0010" in text
+
+
 class Forbidden:
     """A loader of the test part that must not be read."""
 

@@ -1,10 +1,7 @@
-"""What GALRec takes from outside: embeddings of an earlier stage or of the text, and names."""
+"""What GALRec takes from outside: embeddings of an earlier stage or of the text."""
 
-import zlib
 from collections.abc import Mapping
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_llm.config import Config
@@ -12,15 +9,6 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.sparse import spmm
 from recbole_llm.llm.recommender import unit_variance
 from recbole_llm.model.propagation import user_mean_matrix
-from recbole_llm.registry import StageSpec
-
-#: The first stage by ``external_embedding``; ``text`` needs none.
-STAGES = {"lightgcn": StageSpec("LightGCN"), "sasrec": StageSpec("SASRecCausal")}
-
-
-def name_checksums(tokens: NDArray[np.str_]) -> NDArray[np.uint32]:
-    """Return a number for each name (n,), by which neighbours are ranked whatever their ids are."""
-    return np.array([zlib.crc32(str(token).encode()) for token in tokens], dtype=np.uint32)
 
 
 def external_tables(

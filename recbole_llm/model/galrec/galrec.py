@@ -52,10 +52,11 @@ from recbole_llm.llm.prompt_files import find_prompt
 from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender
 from recbole_llm.model.base import ModelHooks
 from recbole_llm.model.galrec.contrast import KeyQueue, MomentumWeights
-from recbole_llm.model.galrec.external import STAGES, external_tables, name_checksums
+from recbole_llm.model.galrec.external import external_tables
 from recbole_llm.model.galrec.hop_prompt import MAX_HOPS, assemble, load_hop_prompts
 from recbole_llm.model.galrec.pairs import PAIRS, View
 from recbole_llm.model.galrec.reader import NodeReader
+from recbole_llm.model.stage import EXTERNAL_STAGES
 from recbole_llm.processes import WHOLE, Share, gathered_rows
 from recbole_llm.registry import StageSpec
 from recbole_llm.settings.group import MapOf, Optional, Settings
@@ -84,7 +85,7 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
         LLM_SETTINGS
         | OVERALL.pick("gradient_accumulation_steps", "mask_history", "metrics", "topk")
         | Settings(
-            external_embedding=Choice(*STAGES, "text"),
+            external_embedding=Choice(*EXTERNAL_STAGES, "text"),
             external_stage=MapOf(),
             sasrec_user=Choice("mean", "last"),
             text_modality=Text(),
@@ -118,7 +119,7 @@ class GALRec(FrozenTrunkRecommender, ModelHooks):
     def required_stages(cls, config: Config) -> dict[str, StageSpec]:
         """Return the stage that trains the external embeddings; none for text."""
         chosen = config["external_embedding"]
-        return {"external": STAGES[chosen]} if chosen in STAGES else {}
+        return {"external": EXTERNAL_STAGES[chosen]} if chosen in EXTERNAL_STAGES else {}
 
     @classmethod
     def check_settings(cls, config: Config) -> None:
