@@ -46,7 +46,7 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.data.sequence_loader import PrefixLoader
-from recbole_llm.graph.neighbours import NeighbourTable, edge_priority
+from recbole_llm.graph.neighbours import NeighbourTable, edge_priority, name_checksums
 from recbole_llm.llm.lora import save_adapter
 from recbole_llm.llm.prompt_files import find_prompt
 from recbole_llm.llm.recommender import LLM_SETTINGS, FrozenTrunkRecommender
