@@ -93,8 +93,8 @@ def _run_command(name: str, words: list[str]) -> int:
         if os.environ.get("RECBOLE_LLM_TRACEBACK"):
             print(mask_secrets(traceback.format_exc()), file=sys.stderr)
         if REPORTED_BY_MAIN not in getattr(error, "__notes__", ()):
-            text = str(error) or type(error).__name__
-            print(f"error: {mask_secrets(text)}", file=sys.stderr)
+            text = mask_secrets(str(error) or type(error).__name__)
+            print("error:", text.encode(errors="backslashreplace").decode(), file=sys.stderr)
         return 2
 
 

@@ -114,3 +114,11 @@ def test_more_than_two_in_a_hundred_malformed_lines_are_refused(builder, tmp_pat
     assert "r.csv: 2 of 99 lines are malformed, more than 2% (first: line 99" in builder.err
     builder("csv", inter, "--allow_malformed")
     assert len(builder.table("r")) == 97
+
+
+def test_a_header_of_another_encoding_is_named(builder, tmp_path):
+    """Found by the fuzz tests: its name could not be printed."""
+    path = tmp_path / "q.csv"
+    path.write_bytes(b"us\xc0er_id,item_id\nu,i\n")
+    message = builder.fails("csv", f"--inter={path}")
+    assert f"{path}: line 1: the header is not UTF-8" in message
