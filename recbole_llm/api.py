@@ -82,6 +82,7 @@ def prepare(
     name: str | None = None,
     filters: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    allow_malformed: bool = False,
     raw_dir: str | Path | None = None,
     mirror: str | None = None,
     **options: Any,
@@ -95,6 +96,7 @@ def prepare(
         filters: rules for what is left out: ``k_core``, ``min_rating``, ``duplicates``, ``since``,
             ``until``; the source's defaults for those that are not given.
         overwrite: whether a folder that exists is replaced.
+        allow_malformed: whether more than 2 % of a file's lines may be malformed and left out.
         raw_dir: folder of raw files; None: ``<data_path>/raw/<source>``.
         mirror: address to fetch from in place of the official one.
         options: options of the source, such as ``category="Sports_and_Outdoors"``, ``size="100k"``
@@ -133,6 +135,7 @@ def prepare(
         raw_dir=None if raw_dir is None else Path(raw_dir),
         mirror=mirror,
         overwrite=overwrite,
+        allow_malformed=allow_malformed,
     )
 
 

@@ -129,6 +129,22 @@ def write_ids(path: Path, tokens: Iterable[str]) -> None:
         file.write("".join(f"{token}\n" for token in tokens).encode())
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file without its byte order mark; line ends are line feeds.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the file is not UTF-8; the text names the file and the line.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path}, line {number}: the text is not UTF-8 ({error.reason}). Save it as UTF-8."
+        ) from error
+
+
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as hex digits."""
     with path.open("rb") as file:

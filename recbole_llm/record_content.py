@@ -29,8 +29,8 @@ def check_content(content: Mapping[str, Any]) -> None:
             raise ValueError(f"files.{name} must be a path, found {_shown(value)}.")
     if not isinstance(content["environment"].get("versions", {}), dict):
         raise ValueError("environment.versions must be an object.")
-    if content.get("origin") and "kind" not in content["origin"]:
-        raise ValueError("origin.kind is missing; it says what the run is to its sweep.")
+    if content.get("origin") and not isinstance(content["origin"].get("kind"), str):
+        raise ValueError("origin.kind is missing or no text; it says what the run is to its sweep.")
     _check_numbers("metrics", content.get("metrics", {}), depth=2)
     _check_numbers("metrics_cold", content.get("metrics_cold", {}), depth=3)
     for stage in content["stages"]:

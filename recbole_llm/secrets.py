@@ -1,8 +1,11 @@
 """Passwords, keys and tokens, masked before a text is printed, logged or stored."""
 
+import functools
 import logging
 import os
 import re
+import sys
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,27 +23,38 @@ _ASSIGNED = re.compile(
 )
 _BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
 _AUTHORIZATION = re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?(?:basic\s+)?)[\w.~+/=-]{6,}")
-# Keys by the form that their makers gave them: OpenAI and relatives, Hugging Face, Groq, Google.
-_FORM = re.compile(r"(?<![\w-])(?:sk-[\w-]{16,}|hf_\w{16,}|gsk_\w{16,}|AIza[\w-]{24,})")
+# Keys by the form that their makers gave them: OpenAI and relatives, Hugging Face, Groq, Google,
+# GitHub, GitLab, Amazon, Slack.
+_FORM = re.compile(
+    r"(?<![\w-])(?:sk-[\w-]{16,}|hf_\w{16,}|gsk_\w{16,}|AIza[\w-]{24,}|gh[opsur]_\w{16,}"
+    r"|github_pat_\w{16,}|glpat-[\w-]{16,}|AKIA[A-Z\d]{16}\b|xox[abeprs]-[\w-]{10,})"
+)
 # Names of a mapping whose value is a secret whatever it looks like.
-_SECRET_NAME = re.compile(r"(?i)(?:.*[_-])?(?:password|passwd|passphrase|secret|api[_-]?key|token)")
+_SECRET_NAME = re.compile(
+    r"(?i)(?:.*[_-])?(?:password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|token)"
+    r"|PGPASSWORD"
+)
 
 _SHORTEST = 8  # shorter values, such as "none" or "ollama", are no keys and occur in other words
-_variables = {"OPENAI_API_KEY", "HF_TOKEN"}
+_variables: set[str] = set()
 
 
 def remember_variable(name: str) -> None:
-    """Mask the value of this environment variable from now on, as that of OPENAI_API_KEY is."""
+    """Mask the value of this environment variable from now on, whatever its name is."""
     _variables.add(name)
 
 
 def mask_known(text: str) -> str:
     """Replace the keys that environment variables hold by ``***``, and nothing that looks alike."""
-    for name in _variables:
-        value = os.environ.get(name, "").strip()
-        if len(value) >= _SHORTEST:
-            text = text.replace(value, MASK)
+    for name, value in os.environ.items():
+        if (name in _variables or _names_a_secret(name)) and len(value.strip()) >= _SHORTEST:
+            text = text.replace(value.strip(), MASK)
     return text
+
+
+@functools.cache
+def _names_a_secret(name: str) -> bool:
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 def mask_url(text: str) -> str:
@@ -58,8 +72,9 @@ def mask_secrets(text: str) -> str:
     """Replace everything in a text that is, or looks like, a secret by ``***``.
 
     These are passwords and query values of addresses, ``password=...`` and its relatives, bearer
-    tokens, keys of a well-known form, and the values of OPENAI_API_KEY, HF_TOKEN and the variables
-    that ``remember_variable`` was told. A masked text stays what it is if it is masked again.
+    tokens, keys of a well-known form, the values of environment variables whose name says so (such
+    as OPENAI_API_KEY and WANDB_API_KEY), and of those that ``remember_variable`` was told. A masked
+    text stays what it is if it is masked again.
     """
     text = mask_url(mask_known(text))
     for pattern in (_ASSIGNED, _BEARER, _AUTHORIZATION):
@@ -81,6 +96,12 @@ def mask_values(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [mask_values(inner) for inner in value]
     return value
+
+
+def print_masked(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Print an error that nothing caught, without the secrets in it; for ``sys.excepthook``."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(mask_secrets(text), end="", file=sys.stderr)
 
 
 class SecretsFilter(logging.Filter):

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from recbole_llm.files import check_name, recover_folder, replacing, replacing_folder
+from recbole_llm.files import (
+    check_name,
+    read_text,
+    recover_folder,
+    replacing,
+    replacing_folder,
+)
 
 
 def names(folder: Path) -> set[str]:
@@ -92,3 +98,22 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path) -> None:
         with pytest.raises(OSError) as caught, replacing(path):
             raise OSError(number, os.strerror(number))
         assert caught.value.filename == name and path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\xef\xbb\xbfa\r\nb\rc\n", "a\nb\nc\n"),
+        ("caf\u00e9\u2028x\n".encode(), "caf\u00e9\u2028x\n"),
+        (b"", ""),
+    ],
+)
+def test_a_text_is_read_with_line_feeds(tmp_path: Path, content: bytes, text: str) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    assert read_text(tmp_path / "a.txt") == text
+
+
+def test_a_text_of_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"one\ntwo\ncaf\xe9\n")
+    with pytest.raises(ValueError, match=r"a\.txt, line 3: the text is not UTF-8"):
+        read_text(tmp_path / "a.txt")

@@ -51,6 +51,9 @@ def files_with(text: str, folder: Path) -> list[str]:
         f"Authorization: Bearer {CANARY}",
         f"authorization: Basic {CANARY}",
         f"Incorrect API key provided: sk-proj-{CANARY}{CANARY}.",
+        f"https://api.github.com: bad credentials ghp_{CANARY.replace('-', '')}0123",
+        f"cannot clone with github_pat_11AB_{CANARY.replace('-', '')}0123",
+        f"xoxb-123-{CANARY}",
         f"--storage 'postgresql://u:{CANARY}@h/d' --workers 2",
     ],
 )
@@ -89,6 +92,16 @@ def test_kind10_keys_of_the_environment_are_masked(monkeypatch: pytest.MonkeyPat
     assert "Another-8k2" in mask_secrets("it is Another-8k2")
     remember_variable("THEIR_KEY")
     assert mask_secrets("it is Another-8k2") == "it is ***"
+
+
+@pytest.mark.parametrize(
+    "name", ["WANDB_API_KEY", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "X_TOKEN"]
+)
+def test_kind10_variables_whose_name_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, CANARY)
+    assert mask_secrets(f"login {CANARY} failed") == "login *** failed"
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "something")
+    assert mask_secrets("something") == "something"
 
 
 def test_kind10_values_are_masked_at_any_depth_and_by_their_name() -> None:

@@ -72,6 +72,12 @@ def finished_runs(folder: Path) -> Any:
     }
 
 
+def profiles_of(folder: Path) -> Any:
+    """Return the files of `reason`, but its report, which holds seconds and this folder's path."""
+    files = digests("reason/**/*")(folder)
+    return {name: digest for name, digest in files.items() if not name.endswith("/report.json")}
+
+
 def commands(port: int) -> dict[str, Command]:
     """Return the commands by name; ``port`` is that of the language model's server."""
     start = "import sys; from recbole_llm.cli.main import {0}; sys.exit({0}())"
@@ -88,7 +94,7 @@ def commands(port: int) -> dict[str, Command]:
     return {
         "run": Command([*run, *data, *epochs], ["--resume"], finished_runs),
         "sweep": Command([*tool, "sweep", "spec.yaml", *storage], [], finished_runs),
-        "reason": Command([*tool, "reason", *data, *model, *users], [], digests("reason/**/*")),
+        "reason": Command([*tool, "reason", *data, *model, *users], [], profiles_of),
         "prepare": Command(
             [*tool, "prepare", "csv", *own, *columns], [], digests("prepared/own/*")
         ),

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from recbole_llm.launcher import REPORTED_BY_MAIN, launched
 from recbole_llm.registry import suggest
-from recbole_llm.secrets import mask_secrets
+from recbole_llm.secrets import mask_secrets, print_masked
 
 #: The commands in the order of the overview; each is the module of its name in this folder.
 COMMANDS = (
@@ -73,6 +73,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _run_command(name: str, words: list[str]) -> int:
     """Run a command; every error that a user can fix becomes one line and exit status 2."""
+    sys.excepthook = print_masked
     parser = _Parser(prog=f"recbole_llm {name}", allow_abbrev=False)
     parser.set_defaults(interrupted="the same command starts again")
     try:
@@ -92,8 +93,8 @@ def _run_command(name: str, words: list[str]) -> int:
         if os.environ.get("RECBOLE_LLM_TRACEBACK"):
             print(mask_secrets(traceback.format_exc()), file=sys.stderr)
         if REPORTED_BY_MAIN not in getattr(error, "__notes__", ()):
-            text = str(error) or type(error).__name__
-            print(f"error: {mask_secrets(text)}", file=sys.stderr)
+            text = mask_secrets(str(error) or type(error).__name__)
+            print("error:", text.encode(errors="backslashreplace").decode(), file=sys.stderr)
         return 2
 
 

@@ -58,6 +58,7 @@ def run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         mirror=arguments.mirror,
         retries=arguments.retries,
         overwrite=arguments.overwrite,
+        allow_malformed=arguments.allow_malformed,
         report=_print_step,
     )
     print(count_table(prepared.manifest))
@@ -91,6 +92,11 @@ def _add_dataset_options(parser: argparse.ArgumentParser) -> None:
     add("--name", help="name of the dataset; default: the papers' name")
     add("--data_path", type=Path, default=Path("dataset"), help="parent of the dataset's folder")
     add("--overwrite", action="store_true", help="replace the folder if it exists")
+    add(
+        "--allow_malformed",
+        action="store_true",
+        help="leave malformed lines out even if they are more than 2 %% of a file",
+    )
 
 
 def _add_filter_options(parser: argparse.ArgumentParser) -> None:

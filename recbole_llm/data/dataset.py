@@ -1,6 +1,7 @@
 """RecBole's datasets with item features, and with checks that speak before RecBole fails."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from torch import Tensor
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import check_inter_files, inter_files
 from recbole_llm.data.items import Items
+from recbole_llm.data.manifest import check_prepared
 from recbole_llm.data.modality import fill_missing, load_modality, modality_files, scale
 from recbole_llm.data.profile import UserProfiles, load_profiles
+from recbole_llm.files import sha256_of
 from recbole_llm.splitting.consistency import check_protocol
 from recbole_llm.splitting.frozen import FrozenSplit, read_frozen
 from recbole_llm.splitting.samples import cut_samples
@@ -30,6 +33,9 @@ class MultimodalDataset(Dataset):
         frozen: the frozen split that ``split`` names, or None.
         source_rows: (n,) int64, each interaction's row in the ``.inter`` file, counted from 0.
         n_source_rows: rows of that file, before any filter.
+        left_out: number of interactions that are left out, by the setting that leaves them out.
+        repeated_rows: number of rows that repeat an earlier one and do not count, by the name of
+            the ``.user`` or ``.item`` file.
 
     Config keys: ``modalities``, ``missing_modality``, ``modality_scaling``, ``cache_dir``,
     ``show_progress``, and RecBole's of data and evaluation.
@@ -37,7 +43,7 @@ class MultimodalDataset(Dataset):
     Raises:
         FileNotFoundError: interaction files are missing. Nothing is ever downloaded.
         ValueError: an interaction file's header does not fit the settings; or a file of the frozen
-            split was changed.
+            split, or of a prepared dataset, was changed.
     """
 
     inter_feat: Any  # a DataFrame until the split is built, then an Interaction
@@ -54,7 +60,11 @@ class MultimodalDataset(Dataset):
         self._features: dict[str, Tensor] = {}
         self._n_missing: dict[str, int] = {}
         self._profiles: dict[str, UserProfiles] = {}
+        self._checksums: dict[Path, str] = {}
+        self.left_out: dict[str, int] = {}
+        self.repeated_rows: dict[str, int] = {}
         super().__init__(config)
+        check_prepared(Path(self.dataset_path), self.checksums())
 
     @property
     def modality_names(self) -> list[str]:
@@ -133,6 +143,13 @@ class MultimodalDataset(Dataset):
         # A model without modalities runs where feature files are missing.
         return [path for path in dict.fromkeys(files) if path.is_file()]
 
+    def checksums(self) -> dict[Path, str]:
+        """Return the sha256 of each of ``source_files``, computed once."""
+        for path in self.source_files():
+            if path not in self._checksums:
+                self._checksums[path] = sha256_of(path)
+        return dict(self._checksums)
+
     def build(self) -> list[Dataset]:
         """Split as ``eval_args`` says, or as the frozen split has it.
 
@@ -182,22 +199,57 @@ class MultimodalDataset(Dataset):
         self.n_source_rows = len(self.inter_feat)
         self.source_rows = np.arange(self.n_source_rows)
 
+    def _remove_duplication(self) -> None:
+        with self._counting("rm_dup_inter"):
+            super()._remove_duplication()
+
+    def _filter_by_field_value(self) -> None:
+        with self._counting("val_interval"):
+            super()._filter_by_field_value()
+
+    def _filter_inter_by_user_or_item(self) -> None:
+        # Leaves out the rows of users and items that the .user or .item file lacks.
+        with self._counting("filter_inter_by_user_or_item"):
+            super()._filter_inter_by_user_or_item()
+
     def _filter_by_inter_num(self) -> None:
         # RecBole counts all interactions in Python to find that its default keeps everyone.
         intervals = {self.config[f"{kind}_inter_num_interval"] for kind in ("user", "item")}
         if not intervals <= {None, "[0,inf)"}:
-            super()._filter_by_inter_num()
+            with self._counting("user_inter_num_interval, item_inter_num_interval"):
+                super()._filter_by_inter_num()
+
+    @contextmanager
+    def _counting(self, reason: str) -> Iterator[None]:
+        """Count the interactions that the block leaves out."""
+        n_before = len(self.inter_feat)
+        yield
+        if n_gone := n_before - len(self.inter_feat):
+            self.left_out[reason] = n_gone
 
     def _reset_index(self) -> None:
         self.source_rows = self.inter_feat.index.to_numpy()
-        n_left_out = self.n_source_rows - len(self.source_rows)
-        if n_left_out:
+        if self.left_out:
+            self._check_rest()
+            counts = "; ".join(f"{n:,} by {reason}" for reason, n in self.left_out.items())
+            n_left_out = self.n_source_rows - len(self.source_rows)
             self.logger.info(
-                f"{n_left_out:,} of {self.n_source_rows:,} interactions are left out by "
-                f"rm_dup_inter, val_interval, user_inter_num_interval, item_inter_num_interval, or "
-                f"by filter_inter_by_user_or_item: the .user or .item file lacks theirs."
+                f"{n_left_out:,} of {self.n_source_rows:,} interactions are left out: {counts}."
             )
         super()._reset_index()
+
+    def _check_rest(self) -> None:
+        """Refuse filters that leave nothing.
+
+        Raises:
+            ValueError: no interaction is left; the message says what each setting left out.
+        """
+        if not len(self.inter_feat):
+            counts = ", ".join(f"{reason} {n:,}" for reason, n in self.left_out.items())
+            raise ValueError(
+                f"dataset {self.dataset_name!r}: none of {self.n_source_rows:,} interactions is "
+                f"left. Left out by {counts}."
+            )
 
     def _modality_specs(self) -> Mapping[str, Any]:
         specs = self.config["modalities"] or {}

@@ -2,17 +2,17 @@
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from recbole.data.dataset.dataset import Dataset
 
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.files import sha256_of
 
 
 def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
-    """Return the fingerprint of a dataset and its split, and its size.
+    """Return the fingerprint of a dataset and its split, its size, and how many rows it left out.
 
     A class of RecBole's own names no files, so that its split alone is checked.
 
@@ -20,9 +20,15 @@ def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
         dataset: the whole dataset, before the split.
         parts: training, validation and test part.
     """
-    files, frozen = [], None
+    files: dict[Path, str] = {}
+    frozen = None
+    left_out: dict[str, dict[str, int]] = {}
     if isinstance(dataset, MultimodalDataset):
-        files, frozen = dataset.source_files(), dataset.frozen
+        files, frozen = dataset.checksums(), dataset.frozen
+        left_out = {
+            "left_out": dict(dataset.left_out),
+            "repeated_rows": dict(dataset.repeated_rows),
+        }
     split = hashlib.sha256()
     for field in (dataset.uid_field, dataset.iid_field):
         split.update("\n".join(map(str, dataset.field2id_token[field])).encode())
@@ -31,11 +37,12 @@ def describe_data(dataset: Dataset, parts: Sequence[Dataset]) -> dict[str, Any]:
             split.update(np.ascontiguousarray(part.inter_feat[field].numpy()).tobytes())
         split.update(b"|")
     return {
-        "files": {path.name: sha256_of(path) for path in files},
+        "files": {path.name: digest for path, digest in files.items()},
         "split": split.hexdigest(),
         "n_users": dataset.user_num - 1,
         "n_items": dataset.item_num - 1,
         "n_interactions": [len(part) for part in parts],
+        **left_out,
         **({"frozen_split": frozen.describe()} if frozen else {}),
     }
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from recbole_llm.config import Config
 from recbole_llm.data.atomic import read_item_columns
+from recbole_llm.files import read_text
 
 
 class Items(NamedTuple):
@@ -46,7 +47,7 @@ def listed_rows(items: Items) -> tuple[list[str], Path]:
         ValueError: ``item_ids.txt`` names an item twice, or the ``.item`` file is malformed.
     """
     if items.ids_file.is_file():
-        tokens = items.ids_file.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+        tokens = read_text(items.ids_file).rstrip("\n").split("\n")
         token, count = Counter(tokens).most_common(1)[0]
         if count > 1:
             raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recbole_llm.files import sha256_of
+from recbole_llm.files import read_text, sha256_of
 
 REPORT_FILE = "report.json"
 FEATURE_FILE = "user_profile_feat.npy"
@@ -67,7 +67,7 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
     for file in (path, ids_path):
         check_unchanged(file)
     array = np.load(path, allow_pickle=False)
-    tokens = ids_path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    tokens = read_text(ids_path).removesuffix("\n").split("\n")
     if array.ndim != 2 or len(array) != len(tokens) or len(set(tokens)) != len(tokens):
         raise ValueError(
             f"user_profile: {path} has shape {array.shape}, expected one row for each of the "

@@ -8,11 +8,10 @@ no image, too large); time-outs, lost connections and server errors are tried ag
 from __future__ import annotations
 
 import hashlib
-import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -29,6 +28,7 @@ from recbole_llm.net.retry import (
     RateLimiter,
     call_with_retries,
 )
+from recbole_llm.net.threads import work_through
 
 _CHUNK = 1 << 16
 
@@ -128,33 +128,14 @@ class ImageCache:
 
     def _work_through(self, urls: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         """Yield each URL with None, or the reason of its failure, as its turn ends."""
-        todo: queue.SimpleQueue[str] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[str, str | None | Exception]] = queue.SimpleQueue()
-        for url in urls:
-            todo.put(url)
 
-        def work() -> None:
-            session = open_session(self.transport.allow_private_hosts)
-            with session, suppress(queue.Empty):
-                while not self._stop.is_set():
-                    url = todo.get_nowait()
-                    try:
-                        done.put((url, self._settle(session, url)))
-                    except Exception as error:  # raised again where the caller sees it
-                        done.put((url, error))
+        @contextmanager
+        def worker() -> Iterator[Callable[[str], str | None]]:
+            with open_session(self.transport.allow_private_hosts) as session:
+                yield lambda url: self._settle(session, url)
 
         self._stop.clear()
-        try:
-            for _ in range(min(self.transport.concurrency, len(urls))):
-                # daemons: a slow answer holds up nobody who stops the program
-                threading.Thread(target=work, daemon=True).start()
-            for _ in urls:
-                url, reason = done.get()
-                if isinstance(reason, Exception):
-                    raise reason
-                yield url, reason
-        finally:
-            self._stop.set()
+        yield from work_through(urls, worker, self.transport.concurrency, self._stop)
 
     def _settle(self, session: requests.Session, url: str) -> str | None:
         """Fetch one URL into its file; return the reason if that failed."""

@@ -43,15 +43,16 @@ def _rows_left_out(view: View) -> Iterator[Finding]:
 def _ids_with_spaces(view: View) -> Iterator[Finding]:
     for kind, field in (("user", view.dataset.uid_field), ("item", view.dataset.iid_field)):
         tokens = pd.Series(view.dataset.field2id_token[field][1:]).astype(str)
-        spaced = tokens[tokens.str.contains(r"\s", regex=True)]
+        stripped = tokens.str.replace(r"\s+", "", regex=True)
+        alike = tokens[stripped.duplicated(keep=False)]
+        spaced = alike[alike.str.contains(r"\s", regex=True)]
         if len(spaced):
             yield Finding(
                 f"{kind}_id_whitespace",
-                f"{len(spaced):,} {kind} ids contain white space",
+                f"{len(spaced):,} {kind} ids differ from another one by white space alone",
                 len(spaced),
                 [repr(token) for token in spaced[:SHOWN]],
-                "remove the white space: 'a' and 'a ' are two ids, and feature files do not "
-                "match them",
+                f"remove the white space if they mean the same {kind}: now they are two",
             )
 
 

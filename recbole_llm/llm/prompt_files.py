@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from recbole_llm.files import read_text
 from recbole_llm.registry import suggest
 from recbole_llm.yaml_io import properties_dir
 
@@ -48,7 +49,7 @@ def load_prompt(name_or_path: str | Path, placeholder: str | None = PLACEHOLDER)
         ValueError: the template is empty, or does not hold ``placeholder`` exactly once.
     """
     path = find_prompt(name_or_path, ".txt")
-    template = path.read_text(encoding="utf-8").rstrip("\n")
+    template = read_text(path).rstrip("\n")
     if not template.strip():
         raise ValueError(f"prompt {path} is empty.")
     if placeholder is not None and template.count(placeholder) != 1:

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
+from recbole_llm.data.manifest import MANIFEST
 from recbole_llm.files import check_name, recover_folder, replacing_folder, sha256_of
 from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog, Interactions, time_order
 from recbole_llm.prepare.lines import LineCount
 from recbole_llm.prepare.output import (
+    empty_cells,
     write_feature,
     write_interactions,
     write_items,
@@ -23,7 +25,8 @@ from recbole_llm.prepare.raw_files import Fetched, fetch_all
 from recbole_llm.prepare.sources.base import Source
 from recbole_llm.version import __version__
 
-MANIFEST = "manifest.json"
+#: Largest share of malformed lines of a file that is left out without asking.
+MALFORMED_SHARE = 0.02
 
 
 class Prepared(NamedTuple):
@@ -60,6 +63,7 @@ def prepare_dataset(
     mirror: str | None = None,
     retries: int = 5,
     overwrite: bool = False,
+    allow_malformed: bool = False,
     report: Callable[[str], object] = print,
 ) -> Prepared:
     """Build ``<data_path>/<name>``: fetch, read, filter, write, and move it into place at the end.
@@ -75,13 +79,15 @@ def prepare_dataset(
         mirror: address to fetch from in place of the official one.
         retries: attempts in a row that may bring nothing.
         overwrite: whether a folder that exists is replaced.
+        allow_malformed: whether more than 2 % of a file's lines may be malformed and left out.
         report: function that gets a line for each step.
 
     Returns:
         The folder and its manifest.
 
     Raises:
-        ValueError: a setting is out of range, a raw file is damaged, or nothing is left.
+        ValueError: a setting is out of range, a raw file is damaged, too many of its lines are
+            malformed, or nothing is left.
         OSError: raw files are missing, the folder exists already, or another process builds it.
     """
     name = check_name("dataset", name or source.dataset)
@@ -100,7 +106,9 @@ def prepare_dataset(
         raw |= source.local_files()
         with replacing_folder(folder) as partial:
             report("reading interactions")
-            kept = _read(source, filters, raw)
+            kept = _read(source, filters, raw, allow_malformed)
+            for note in source.notes:
+                report(note)
             report("writing")
             manifest = {
                 "package": f"recbole-llm {__version__}",
@@ -109,7 +117,8 @@ def prepare_dataset(
                 "options": source.chosen(),
                 "filters": filters._asdict(),
                 "raw_files": [file.note for file in raw.values()],
-                **_write(partial, name, source, raw, kept),
+                "notes": source.notes,
+                **_write(partial, name, source, raw, kept, allow_malformed),
             }
             text = json.dumps(manifest, indent=1, ensure_ascii=False)
             (partial / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
@@ -127,9 +136,13 @@ def _only_writer(folder: Path) -> Iterator[None]:
         raise OSError(f"another process is preparing {folder}.") from error
 
 
-def _read(source: Source, filters: Filters, raw: Mapping[str, Fetched]) -> _Kept:
+def _read(
+    source: Source, filters: Filters, raw: Mapping[str, Fetched], allow_malformed: bool
+) -> _Kept:
     log = InteractionLog()
     lines = source.read_interactions(raw, log)
+    if not allow_malformed:
+        _check_share(lines)
     data, users, items = log.finish()
     data, steps = filters.apply(data)
     if not len(data.user):
@@ -139,22 +152,32 @@ def _read(source: Source, filters: Filters, raw: Mapping[str, Fetched]) -> _Kept
 
 
 def _write(
-    folder: Path, name: str, source: Source, raw: Mapping[str, Fetched], kept: _Kept
+    folder: Path,
+    name: str,
+    source: Source,
+    raw: Mapping[str, Fetched],
+    kept: _Kept,
+    allow_malformed: bool,
 ) -> dict[str, Any]:
     """Write the files of the dataset; return what the manifest says of them."""
     write_interactions(folder, name, source, kept.data, kept.users, kept.items)
     codes = {kept.items[code]: code for code in np.unique(kept.data.item).tolist()}
     order, described, item_lines = write_items(folder, name, source, raw, codes)
+    if not allow_malformed:
+        _check_share(item_lines)
     features = {
         f"{modality}_feat.npy": write_feature(folder / f"{modality}_feat.npy", feature, order)
         for modality, feature in source.features(raw).items()
     }
-    write_settings(folder, source, {file.removesuffix("_feat.npy"): file for file in features})
+    empty = empty_cells(source, kept.data)
+    modalities = {file.removesuffix("_feat.npy"): file for file in features}
+    write_settings(folder, source, modalities, [c for c in source.inter_columns if c not in empty])
     n_users, n_kept = len(np.unique(kept.data.user)), len(kept.data.user)
     lines = {**kept.lines, **item_lines}
     return {
         "lines": {file: _lines_note(count) for file, count in lines.items()},
         "steps": kept.steps,
+        "empty": empty,
         "statistics": {
             "users": n_users,
             "items": len(order),
@@ -165,6 +188,24 @@ def _write(
         "features": features,
         "files": {path.name: sha256_of(path) for path in sorted(folder.iterdir())},
     }
+
+
+def _check_share(lines: Mapping[str, LineCount]) -> None:
+    """Check that few lines of each file were malformed.
+
+    Args:
+        lines: counts by file name.
+
+    Raises:
+        ValueError: more than ``MALFORMED_SHARE`` of a file's lines were skipped.
+    """
+    for name, count in lines.items():
+        if count.malformed > MALFORMED_SHARE * count.read:
+            raise ValueError(
+                f"{name}: {count.malformed:,} of {count.read:,} lines are malformed, more than "
+                f"{MALFORMED_SHARE:.0%} (first: line {count.first_malformed[0]}: {count.problem}). "
+                f"Correct them, or leave them out with --allow_malformed."
+            )
 
 
 def _lines_note(count: LineCount) -> dict[str, Any]:

@@ -71,8 +71,16 @@ class Filters(NamedTuple):
             if steps[step]:
                 data = data.take(mask)
 
+        def keep_known(column: str) -> None:
+            missing = np.isnan(getattr(data, column))
+            if missing.any():
+                keep(f"without_{column}", ~missing)
+
         if self.min_rating is not None:
+            keep_known("rating")
             keep("below_min_rating", data.rating >= self.min_rating)
+        if self.since or self.until:
+            keep_known("time")
         if self.since:
             keep("before_since", data.time >= _seconds(self.since))
         if self.until:

@@ -16,8 +16,8 @@ class Interactions(NamedTuple):
 
     Attributes:
         user: (n,) int32. item: (n,) int32.
-        rating: (n,) float64; zeros where the source has none.
-        time: (n,) float64, Unix seconds.
+        rating: (n,) float64; zeros where the source has none, NaN where a cell is empty.
+        time: (n,) float64, Unix seconds; NaN where a cell is empty.
         part: (n,) int8; 0, 1, 2 for train, valid, test where the source is split.
     """
 
@@ -42,16 +42,21 @@ class InteractionLog:
         self._append = [column.append for column in self._columns]
 
     def add(
-        self, user: str, item: str, rating: float = 0.0, time: float = 0.0, part: int = 0
+        self,
+        user: str,
+        item: str,
+        rating: float | None = 0.0,
+        time: float | None = 0.0,
+        part: int = 0,
     ) -> None:
-        """Add one interaction.
+        """Add one interaction; a number that is None is missing.
 
         Raises:
             ValueError: an identifier is empty or cannot stand in an atomic file, or a number is
                 not finite.
             TypeError: an identifier is no text, or a number is of another type.
         """
-        if not (math.isfinite(rating) and math.isfinite(time)):
+        if not all(number is None or math.isfinite(number) for number in (rating, time)):
             raise ValueError(f"rating {rating!r} or timestamp {time!r} is not finite")
         user_code = self._users.get(user)
         if user_code is None:
@@ -62,8 +67,8 @@ class InteractionLog:
         add_user, add_item, add_rating, add_time, add_part = self._append
         add_user(user_code)
         add_item(item_code)
-        add_rating(rating)
-        add_time(time)
+        add_rating(math.nan if rating is None else rating)
+        add_time(math.nan if time is None else time)
         add_part(part)
 
     def finish(self) -> tuple[Interactions, list[str], list[str]]:

@@ -223,6 +223,8 @@ def _header(path: Path, reader: Iterator[list[str]]) -> list[str]:
     names = [name.strip() for name in next(reader, [])]
     if not names:
         raise ValueError(f"{path} is empty, expected a header and rows.")
+    if any("\udc80" <= letter <= "\udcff" for name in names for letter in name):
+        raise ValueError(f"{path}: line 1: the header is not UTF-8. Save the file as UTF-8.")
     return names
 
 

@@ -64,7 +64,17 @@ def _write_rows(
 
 
 def _number(value: float) -> str:
+    """Return a number as an atomic file has it; "" for one that is missing."""
+    if math.isnan(value):
+        return ""
     return str(int(value)) if value.is_integer() else repr(value)
+
+
+def empty_cells(source: Source, data: Interactions) -> dict[str, int]:
+    """Return how many interactions lack a number, for each column in which some do."""
+    columns = {"rating": data.rating, "timestamp": data.time}
+    counts = {name: int(np.isnan(columns[name]).sum()) for name in source.inter_columns}
+    return {name: count for name, count in counts.items() if count}
 
 
 def write_items(
@@ -179,13 +189,16 @@ def write_feature(path: Path, feature: Feature, order: Sequence[str]) -> dict[st
     }
 
 
-def write_settings(folder: Path, source: Source, features: Mapping[str, str]) -> None:
+def write_settings(
+    folder: Path, source: Source, features: Mapping[str, str], columns: Sequence[str]
+) -> None:
     """Write ``dataset.yaml``, which RecBole's settings include.
 
     Args:
         folder: folder of the dataset.
         source: source that was prepared.
         features: modality to its file.
+        columns: columns of interactions that runs load besides the identifiers.
     """
     modalities: dict[str, Any] = dict(features)
     if source.text_columns and "text" not in modalities:
@@ -195,7 +208,7 @@ def write_settings(folder: Path, source: Source, features: Mapping[str, str]) ->
     settings: dict[str, Any] = {}
     if source.is_split:
         settings["benchmark_filename"] = list(PARTS)
-    settings["load_col"] = {"inter": ["user_id", "item_id", *source.inter_columns]}
+    settings["load_col"] = {"inter": ["user_id", "item_id", *columns]}
     settings["modalities"] = modalities
     text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
     (folder / "dataset.yaml").write_text(_COMMENT + text, encoding="utf-8", newline="\n")

@@ -17,6 +17,8 @@ def count_table(manifest: dict[str, Any]) -> str:
             label = f"  malformed, skipped (first: {numbers}; {count['problem'][:80]})"
             rows.append((label, count["malformed"]))
     rows += [(name.replace("_", " "), number) for name, number in manifest["steps"].items()]
+    for column, count in manifest["empty"].items():
+        rows.append((f"  without {column} (dataset.yaml does not load this column)", count))
     statistics = manifest["statistics"]
     rows += [(name, statistics[name]) for name in ("users", "items", "interactions")]
     rows.append(("sparsity", f"{statistics['sparsity']:.4%}"))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import mimetypes
 import os
-import queue
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NamedTuple
 
 from recbole_llm.net.http import UnreachableError, may_pass, retry_after, slow_error
 from recbole_llm.net.retry import LONGEST_WAIT_S, RateLimiter, TransientError, call_with_retries
+from recbole_llm.net.threads import work_through
 from recbole_llm.profiles.answer import Answer, NoAnswer, Request
 from recbole_llm.secrets import mask_known, mask_secrets, mask_url, remember_variable
 
@@ -87,31 +87,15 @@ class OpenAIBackend:
             ValueError: the server refuses the key, or does not have the model.
             ConnectionError: many requests in a row went without an answer.
         """
-        todo: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        done: queue.SimpleQueue[tuple[Request, Answer | NoAnswer | Exception]] = queue.SimpleQueue()
-        for request in requests:
-            todo.put(request)
         stop = threading.Event()
         limiter = RateLimiter(self.transport.requests_per_minute, stop)
 
-        def work() -> None:
-            with suppress(queue.Empty):
-                while not stop.is_set():
-                    request = todo.get_nowait()
-                    try:
-                        done.put((request, self._try(request, limiter, stop)))
-                    except Exception as error:  # noqa: BLE001 - raised again where it is waited for
-                        done.put((request, error))
+        def worker() -> AbstractContextManager[Callable[[Request], Answer | NoAnswer]]:
+            return nullcontext(lambda request: self._try(request, limiter, stop))
 
-        # Daemons: Ctrl-C must not wait for a server that takes its time.
-        for _ in range(min(self.transport.concurrency, len(requests))):
-            threading.Thread(target=work, daemon=True).start()
         unanswered, is_down = 0, True
-        try:
-            for number in range(1, len(requests) + 1):
-                request, reply = done.get()
-                if isinstance(reply, Exception):
-                    raise reply
+        with closing(work_through(requests, worker, self.transport.concurrency, stop)) as replies:
+            for number, (request, reply) in enumerate(replies, start=1):
                 unanswered = unanswered + 1 if isinstance(reply, NoAnswer) else 0
                 is_down = is_down and isinstance(reply, NoAnswer) and reply.is_unreachable
                 yield request, reply
@@ -124,8 +108,6 @@ class OpenAIBackend:
                         f"(last: {reply.reason}). Is the server up? Answers so far are kept; the "
                         f"same command resumes."
                     )
-        finally:
-            stop.set()
 
     def _try(
         self, request: Request, limiter: RateLimiter, stop: threading.Event

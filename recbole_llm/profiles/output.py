@@ -18,7 +18,7 @@ from recbole_llm.data.profile import (
     REPORT_FILE,
     file_name,
 )
-from recbole_llm.files import replacing
+from recbole_llm.files import read_text, replacing
 from recbole_llm.secrets import mask_values
 
 
@@ -109,7 +109,7 @@ def read_lines(path: Path, key: str, hint: str) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist. {hint}")
     lines: dict[str, dict[str, Any]] = {}
-    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, text in enumerate(read_text(path).split("\n"), start=1):
         if not text:
             continue
         try:

@@ -6,6 +6,7 @@ A text that a spreadsheet would take for a formula has an apostrophe before it.
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from recbole_llm.report.cells import Cell, Cells
 from recbole_llm.report.table import Line, Number, Table
@@ -38,6 +39,20 @@ def _values(number: Number | None, line: Line) -> list[object]:
     ids = " ".join(run.record.id for run in number.runs)
     values = [number.mean, std, len(number.runs), number.rank or "", int(number.significant)]
     return [*values, int(line.leaky), line.budget, ids]
+
+
+def has_same_runs(path: Path, tables: Sequence[Table]) -> bool:
+    """Return whether an earlier ``tables.csv`` has these numbers, of the same records."""
+    try:
+        earlier = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return _identity(earlier) == _identity(tables_to_csv(tables))
+
+
+def _identity(text: str) -> list[list[str | None]]:
+    keys = "row source dataset metric mean n_seeds records".split()
+    return [[line.get(key) for key in keys] for line in csv.DictReader(io.StringIO(text))]
 
 
 def comparisons_to_csv(tables: Sequence[Table]) -> str:

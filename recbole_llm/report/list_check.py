@@ -5,9 +5,7 @@ from pathlib import Path
 from recbole_llm.report.records import Run
 from recbole_llm.report.user_metrics import read_hits
 from recbole_llm.runs.rankings import rankings_path
-
-# Records keep metrics rounded to ``metric_decimal_place``; fewer digits than this are not trusted.
-_FEWEST_DIGITS = 3
+from recbole_llm.runs.rounding import Rounding
 
 
 def find_disagreement(run: Run) -> str:
@@ -34,11 +32,9 @@ def _differing(run: Run, path: Path, metrics: dict[str, float]) -> str:
     hits = read_hits(path)
     if hits is None:
         return ""
-    digits = run.record.config.get("metric_decimal_place", 6)
-    digits = max(_FEWEST_DIGITS, digits if isinstance(digits, int) else 6)
-    tolerance = 0.5 * 10.0**-digits + 1e-6
+    rounding = Rounding(run.record.config)
     for metric, recorded in metrics.items():
         values = hits.values(metric)
-        if values is not None and abs(values.mean() - recorded) > tolerance:
+        if values is not None and not rounding.same(recorded, float(values.mean())):
             return f"{metric} is {recorded:.6f} in the record and {values.mean():.6f} in the lists"
     return ""

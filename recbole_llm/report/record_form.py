@@ -1,4 +1,4 @@
-"""What a report reads of a record, and the check that a record has it."""
+"""What a report reads of a record beyond what every reader does, and its check."""
 
 import dataclasses
 from typing import Annotated, Any
@@ -24,7 +24,6 @@ class _Origin(_Form):
     sweep: str
     profile: str
     row: str
-    kind: str
     point: dict[str, Any]
     budget: _Budget = _Budget()
 
@@ -62,26 +61,17 @@ class _Stage(_Form):
 
 
 class _Record(_Form):
-    id: str
-    model: str
-    dataset: str
-    protocol: str
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)]
-    started: str
-    command: str
-    config: dict[str, Any]
-    metrics: dict[str, dict[str, FiniteFloat]]
     data: _Data
     environment: _Environment
     stages: list[_Stage]
-    origin: dict[str, Any]
 
 
 def check_record(record: RunRecord) -> None:
-    """Check the kinds of all values of a record that a report reads.
+    """Check the values that a report reads and that ``record_content`` leaves open.
 
     Raises:
-        ValueError: one line with the key that is missing or wrong, such as ``origin.kind``.
+        ValueError: one line with the key that is missing or wrong, such as ``origin.point``.
     """
     validate(_Record, dataclasses.asdict(record))
     if record.origin:

@@ -9,7 +9,12 @@ from recbole_llm.files import check_name, replacing
 from recbole_llm.report.cells import Cells, collect, profiles_with_runs
 from recbole_llm.report.contents import Picture, PlainTable, Report
 from recbole_llm.report.cost import cost_tables
-from recbole_llm.report.csv_files import comparisons_to_csv, points_to_csv, tables_to_csv
+from recbole_llm.report.csv_files import (
+    comparisons_to_csv,
+    has_same_runs,
+    points_to_csv,
+    tables_to_csv,
+)
 from recbole_llm.report.embeddings import plot_embeddings
 from recbole_llm.report.figures import FigureSpec, draw_figure
 from recbole_llm.report.latex import to_latex
@@ -21,6 +26,7 @@ from recbole_llm.sweep.spec import Spec, load_spec
 
 #: Folders of run records that a report reads where no other are named; they need not exist.
 DEFAULT_RUNS = ("runs", "reports/runs")
+_TESTS = "significance.csv"
 
 
 class WrittenReport(NamedTuple):
@@ -82,6 +88,8 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> Wr
     if not cells.runs():
         notes.append(f"There is no run yet. Make them with: recbole_llm sweep {spec.path}")
     tables, plain_tables = _tables(spec, cells)
+    tests = comparisons_to_csv(tables)
+    keeps_tests = not tests and _keeps_tests(folder, tables, notes)
     drawn, pictures, figure_notes = _figures(spec, cells, folder)
     report = Report(
         title=spec.title or spec.name,
@@ -96,7 +104,7 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> Wr
     texts = {
         "report.md": to_markdown(report),
         "tables.csv": tables_to_csv(tables),
-        "significance.csv": comparisons_to_csv(tables),
+        _TESTS: tests,
         "tables.tex": "\n".join(map(to_latex, tables)),
         "points.csv": points_to_csv(spec, cells) if spec.figures else "",
         "index.html": to_html(report),
@@ -108,12 +116,29 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> Wr
             with replacing(path) as file:  # half a code point has no UTF-8: it becomes \\udXXX
                 file.write(text.encode(errors="backslashreplace"))
             files.append(path)
-        elif path.exists():
+        elif path.exists() and not (name == _TESTS and keeps_tests):
             path.unlink()
             logging.getLogger(__name__).warning(
                 "%s of an earlier report was removed: this report has nothing to write in it.", path
             )
     return WrittenReport([*files, *drawn], len(report.runs))
+
+
+def _keeps_tests(folder: Path, tables: list[Table], notes: list[str]) -> bool:
+    """Return whether an earlier report's tests stay; a note says what becomes of them.
+
+    They stay where they are of the same runs, whose lists are not here to test again.
+    """
+    if not (folder / _TESTS).exists():
+        return False
+    if has_same_runs(folder / "tables.csv", tables):
+        notes.append(
+            f"{_TESTS} is that of an earlier report of the same runs: their lists are not here, so "
+            f"the tests could not be repeated and the table has no marks of significance."
+        )
+        return True
+    notes.append(f"{_TESTS} of an earlier report was removed: it was of other runs.")
+    return False
 
 
 def _tables(spec: Spec, cells: Cells) -> tuple[list[Table], list[PlainTable]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from recbole_llm.record import RunRecord
 from recbole_llm.runs.evaluated import Evaluated, known_items, part_pairs
 from recbole_llm.runs.metrics import Catalogue, recompute
+from recbole_llm.runs.rounding import Rounding
 
 _GROUPS = ("cold_users", "cold_items", "cold_items_only")
 
@@ -14,7 +15,6 @@ def compare_cold(
     record: RunRecord,
     evaluated: Evaluated,
     catalogue: Catalogue,
-    tolerance: float,
     unchecked: list[str],
 ) -> Iterator[tuple[str, bool]]:
     """Compare the recorded metrics of cold users and items with the lists.
@@ -26,7 +26,6 @@ def compare_cold(
         record: record of the run.
         evaluated: a part and its lists.
         catalogue: items of the dataset.
-        tolerance: largest difference of a metric that counts as none.
         unchecked: list of what cannot be compared, which is added to.
 
     Yields:
@@ -39,7 +38,7 @@ def compare_cold(
     recorded = record.metrics_cold[part]
     for name in sorted(recorded.keys() - set(_GROUPS)):
         yield f"{part} {name}: not a group of cold users or items  DIFFERS", False
-    groups = _cold_pairs(evaluated)
+    groups, rounding = _cold_pairs(evaluated), Rounding(record.config)
     for name in _GROUPS:
         pairs = groups[name.removesuffix("_only")]
         expected: dict[str, float] = {}
@@ -52,16 +51,16 @@ def compare_cold(
                 unchecked.append(f"{part} metrics of {name}, which the lists do not show")
             expected = {**counts, **(metrics or {})}
         if expected or name in recorded:
-            yield _compared(f"{part} {name}", recorded.get(name, {}), expected, tolerance)
+            yield _compared(f"{part} {name}", recorded.get(name, {}), expected, rounding)
 
 
 def _compared(
-    name: str, recorded: Mapping[str, float], expected: Mapping[str, float], tolerance: float
+    name: str, recorded: Mapping[str, float], expected: Mapping[str, float], rounding: Rounding
 ) -> tuple[str, bool]:
     differing = [
         key
         for key, value in expected.items()
-        if not math.isclose(recorded.get(key, math.inf), value, rel_tol=0, abs_tol=tolerance)
+        if not rounding.same(recorded.get(key, math.inf), value)
     ]
     if not expected:
         return f"{name}: the data has no such group  DIFFERS", False

@@ -1,6 +1,5 @@
 """Recompute a run's metrics from its saved lists and the data, by other code than made them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +14,8 @@ from recbole_llm.runs.metrics import Catalogue, recompute
 from recbole_llm.runs.rankings import PARTS, rankings_path, read_rankings
 from recbole_llm.runs.reload import settings_of
 from recbole_llm.runs.rerank import rank_again
+from recbole_llm.runs.rounding import Rounding
 from recbole_llm.settings.fingerprint import fingerprint_of
-
-#: Largest difference of a metric that counts as none: metrics are kept to six digits.
-TOLERANCE = 1e-6 + 0.5e-6
 
 # Fields of a record that its settings have too.
 _LABELS = ("model", "dataset", "protocol", "seed")
@@ -198,7 +195,9 @@ def _compare_data(record: RunRecord, split: Split, findings: Findings) -> bool:
         findings.compared.append(Comparison(f"data {name}: {verdict}", same))
     for name in sorted((found.keys() | {"frozen_split"}) - {"files", "split"}):
         recorded, here = record.data.get(name), found.get(name)
-        if recorded != here:
+        if name in ("left_out", "repeated_rows") and recorded is None:
+            findings.unchecked.append(f"{name}, which records of earlier releases lack")
+        elif recorded != here:
             text = f"data {name}: recorded {recorded}, here {here}  DIFFERS"
             findings.compared.append(Comparison(text, False))
     for name in ("modalities", "user_profiles"):
@@ -238,7 +237,7 @@ def _compare_measured(
         evaluated = evaluated_part(part, split, rankings, file, hides_known)
         _compare_lists(evaluated, findings)
         _compare_metrics(record, evaluated, catalogue, findings)
-        cold = compare_cold(record, evaluated, catalogue, TOLERANCE, findings.unchecked)
+        cold = compare_cold(record, evaluated, catalogue, findings.unchecked)
         findings.compared.extend(Comparison(*outcome) for outcome in cold)
         parts.append(evaluated)
     return parts
@@ -266,14 +265,15 @@ def _compare_metrics(
     """
     part, recorded = evaluated.part, record.metrics[evaluated.part]
     _compare_names(record, part, recorded, findings)
-    n_before = len(findings.compared)
+    rounding, n_before = Rounding(record.config), len(findings.compared)
+    digits = "" if rounding.digits == 6 else f" to {rounding.digits} digits"
     for name, value in recorded.items():
         here = recompute(name, evaluated.lists, evaluated.positives, catalogue)
         if here is None:
             findings.unchecked.append(f"{part} {name}, which does not follow from the lists")
             continue
-        same = math.isclose(value, here, rel_tol=0, abs_tol=TOLERANCE)
-        verdict = "agrees" if same else "DIFFERS"
+        same = rounding.same(value, here)
+        verdict = f"agrees{digits}" if same else "DIFFERS"
         text = f"{part} {name}: recorded {value:.6f}, here {here:.6f}  {verdict}"
         findings.compared.append(Comparison(text, same))
     if len(findings.compared) == n_before:

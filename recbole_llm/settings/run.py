@@ -203,6 +203,8 @@ RECBOLE = Settings(
     worker=Int(0),
     loss_decimal_place=Int(0),
     MAX_ITEM_LIST_LENGTH=Int(1),
+    field_separator=Text(),
+    seq_separator=Text(),
     load_col=_COLUMNS,
     unload_col=_COLUMNS,
     unused_col=_COLUMNS,
@@ -238,6 +240,8 @@ SHARED = Settings(
     **{key: Float(0, below=1) for key in _DROPOUTS},
     **{key: Float(0) for key in _WEIGHTS},
     **{key: Float(above=0) for key in _SCALES},
+    hidden_act=Choice("gelu", "relu", "swish", "tanh", "sigmoid"),
+    loss_type=Choice("BPR", "CE", "BCE", "MSE"),
 )
 
 #: Keys that every model of ours sets in its YAML file.

@@ -14,10 +14,12 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from recbole_llm.files import replacing_folder, sha256_of
@@ -167,6 +169,13 @@ def read_frozen(name: str, dataset_folder: Path, dataset: str) -> FrozenSplit:
     return FrozenSplit(folder, manifest)
 
 
+def _frozen_digest(path: Path) -> str | None:
+    """Return the digest that a manifest has of itself, None where it is missing or damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return str(json.loads(path.read_text(encoding="utf-8"))["sha256"])
+    return None
+
+
 def write_frozen(
     folder: Path, manifest: Mapping[str, Any], source: Path, rows: Sequence[NDArray[np.integer]]
 ) -> FrozenSplit:
@@ -181,7 +190,9 @@ def write_frozen(
     Raises:
         ValueError: another split has this name, or the source's lines are not its rows.
     """
-    with replacing_folder(folder) as partial:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))  # the same split at the same moment
+    with lock, replacing_folder(folder) as partial:
         start = _line_starts(source, manifest["counts"]["source"])
         for part, index in zip(PARTS, rows, strict=True):
             _write_lines(partial / f"{part}.inter", source, start, index)
@@ -195,8 +206,7 @@ def write_frozen(
         text = json.dumps(content, indent=1) + "\n"
         (partial / MANIFEST).write_text(text, encoding="utf-8")
         if folder.exists():
-            old = folder / MANIFEST
-            if not old.is_file() or json.loads(old.read_text())["sha256"] != content["sha256"]:
+            if _frozen_digest(folder / MANIFEST) != content["sha256"]:
                 raise ValueError(
                     f"{folder} holds another split. Give this one another --name, or remove "
                     f"the folder if no run needs it."

@@ -2,11 +2,12 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_llm.secrets import mask_url
+from recbole_llm.secrets import mask_secrets
 from recbole_llm.sweep.database import database_errors
 from recbole_llm.sweep.plots import plot_study
 from recbole_llm.sweep.processes import interruptible, run_processes, stop_with_parent
@@ -67,7 +68,7 @@ def sweep_spec(
     storage = storage or f"sqlite:///{folder / 'studies.db'}"
     prefix = study_name or spec.name + ("" if spec.profile == "paper" else f"@{spec.profile}")
     arguments = (str(spec_path), profile, storage, prefix, heartbeat_s, overrides)
-    say = say or _print
+    say = _masked(say or _print)
     with database_errors(storage):
         tasks = _tasks(spec, storage, prefix, heartbeat_s, overrides)
         _announce(tasks, f"{prefix}: {len(tasks)} rows on datasets; studies in {storage}", say)
@@ -82,7 +83,7 @@ def sweep_spec(
 
 
 def _announce(tasks: Sequence[Task], begin: str, say: Callable[[str], None]) -> None:
-    say(mask_url(begin))
+    say(begin)
     for task in tasks:
         if task.trials is not None:
             n_done = task.trials.n_done()
@@ -111,6 +112,11 @@ def _tasks(
     ]
 
 
+def _masked(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that takes a line of progress and passes it on without secrets."""
+    return lambda line: say(mask_secrets(line))
+
+
 def _print(line: str) -> None:
     print(line, flush=True)
 
@@ -128,12 +134,15 @@ def _worker(
     try:
         with database_errors(storage):
             tasks = _tasks(load_spec(spec_path, profile), storage, prefix, heartbeat_s, overrides)
-            interruptible(lambda: work(tasks, _print))
+            interruptible(lambda: work(tasks, _masked(_print)))
     except KeyboardInterrupt:
         sys.exit(130)
     except (ValueError, OSError, ImportError) as error:
-        print(f"error of a worker: {error}", file=sys.stderr)
+        print(mask_secrets(f"error of a worker: {error}"), file=sys.stderr)
         sys.exit(2)
+    except Exception:  # noqa: BLE001 - Python would print it as it is
+        print(mask_secrets(traceback.format_exc()), file=sys.stderr)
+        sys.exit(1)
 
 
 def _run_workers(n: int, arguments: tuple[Any, ...], finished: Callable[[], bool]) -> None:

@@ -18,6 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from recbole_llm.secrets import mask_secrets, mask_values
 from recbole_llm.sweep.database import patiently
 from recbole_llm.sweep.identity import Identity, differences
 from recbole_llm.sweep.space import Value
@@ -87,6 +88,7 @@ class Queue:
 
     def _identify(self, identity: Identity, describe: dict[str, Any]) -> None:
         """Compare the identity with that of the study's first start, or store it."""
+        identity = mask_values(identity)
         attributes = patiently(lambda: self.study.user_attrs)
         advice = "Give another --study-name to begin anew"
         if "identity" in attributes:
@@ -253,8 +255,8 @@ class Queue:
         return True
 
     def fail(self, trial: Trial, error: str) -> None:
-        """Finish a trial that raised an error, and keep the error's text."""
-        self._drop(trial._trial_id, "error", error)
+        """Finish a trial that raised an error, and keep the error's text, without secrets."""
+        self._drop(trial._trial_id, "error", mask_secrets(error))
 
     def hand_back(self, trial: Trial) -> None:
         """Give up an interrupted trial: it is run again, and the retry is not counted."""

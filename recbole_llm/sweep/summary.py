@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from optuna.trial import TrialState
 
+from recbole_llm.secrets import mask_secrets
 from recbole_llm.sweep.study import Queue
 from recbole_llm.sweep.task import Task
 
@@ -51,4 +52,5 @@ def _errors(queue: Queue) -> list[str]:
     """Return a line for each different error of a queue's trials."""
     done = [slot.trial for slot in queue.budget_slots().values() if slot.done]
     errors = {str(trial.user_attrs["error"]) for trial in done if "error" in trial.user_attrs}
-    return [f"  error: {error}" for error in sorted(errors)]
+    # Earlier releases stored the texts as they were.
+    return [f"  error: {mask_secrets(error)}" for error in sorted(errors)]

@@ -149,7 +149,7 @@ def _repeat(data: Data) -> None:
 PLANTED: list[tuple[str, Callable[[Data], object], int | None]] = [
     ("duplicate_pairs", _duplicate, 4),
     ("user_id_whitespace", lambda data: _set(data, slice(0, 1), "user", "u 1"), 1),
-    ("item_id_whitespace", lambda data: _new_item(data, "i 999"), 1),
+    ("item_id_whitespace", lambda data: _new_item(data, "i 39"), 1),
     ("rows_left_out", lambda data: _set(data, slice(0, 3), "item", "elsewhere"), 3),
     ("constant_column", lambda data: _set(data, slice(None), "rating", 1.0), 360),
     ("extreme_users", _extreme, 1),
@@ -174,6 +174,19 @@ def test_what_is_planted_is_found(data, key, plant, n):
     finding = data.inspect()["findings"][key]
     assert n is None or finding["n"] == n
     assert finding["advice"] and len(finding["examples"]) <= 5
+
+
+def test_ids_with_white_space_of_their_own_are_left_alone(data):
+    _set(data, slice(0, 1), "user", "Big Al")
+    _new_item(data, "El Camino")
+    assert not {"user_id_whitespace", "item_id_whitespace"} & set(data.inspect()["findings"])
+
+
+@pytest.mark.parametrize("token", ["u1 ", " u1", "u\u00a01"])
+def test_ids_that_differ_by_white_space_alone_are_found(data, token):
+    _set(data, slice(0, 1), "user", token)
+    finding = data.inspect()["findings"]["user_id_whitespace"]
+    assert finding["n"] == 1 and finding["examples"] == [repr(token)]
 
 
 def test_time_travel_is_the_share_by_hand(data):

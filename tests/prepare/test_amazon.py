@@ -84,7 +84,8 @@ def test_malformed_lines_are_skipped_and_named(builder, shop):
     rows.insert(6, json.dumps({"reviewerID": "", "asin": "B", "overall": 1, "unixReviewTime": 1}))
     rows.insert(9, "")
     shop.server.publish(shop.address("reviews"), gz_lines(rows))
-    builder(*shop.arguments)
+    assert "3 of 111 lines are malformed, more than 2%" in builder.fails(*shop.arguments)
+    builder(*shop.arguments, "--allow_malformed")
     note = builder.manifest("sports")["lines"]["reviews_Sports_and_Outdoors_5.json.gz"]
     assert (note["read"], note["malformed"]) == (111, 3)
     assert note["first_malformed"] == [4, 6, 7]
@@ -97,7 +98,8 @@ def test_code_in_metadata_is_not_run(builder, shop, tmp_path):
     lines = metadata_2014(sorted({item for _, item, _, _ in events()}))
     lines[0] = f"{{'asin': '{asin(0)}', 'title': open({str(trap)!r}, 'w')}}"
     shop.server.publish(shop.address("metadata"), gz_lines(lines))
-    builder(*shop.arguments)
+    assert "of 12 lines are malformed" in builder.fails(*shop.arguments)
+    builder(*shop.arguments, "--allow_malformed")
     assert not trap.exists()
     note = builder.manifest("sports")["lines"]["meta_Sports_and_Outdoors.json.gz"]
     assert note["first_malformed"] == [1]

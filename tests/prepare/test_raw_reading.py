@@ -158,9 +158,9 @@ def test_kind1_a_file_cut_in_a_line_is_refused(builder, tmp_path):
     assert "line 361: 4 cells, 5 columns" in builder.fails("csv", f"--inter={path}")
 
 
-@pytest.mark.parametrize("value", ["", "nan", "inf", "1e999", "soon"])
+@pytest.mark.parametrize("value", ["inf", "1e999", "soon", "1_000"])
 @pytest.mark.parametrize("column", [2, 3])
-def test_kind1_rows_without_time_or_rating_are_counted(builder, tmp_path, value, column):
+def test_kind1_rows_with_a_wrong_time_or_rating_are_counted(builder, tmp_path, value, column):
     rows = toy()
     rows[17][column] = value
     path = write(tmp_path / "q.tsv", comments(rows, {}))

@@ -310,7 +310,9 @@ def test_own_table_with_wrong_columns_or_rows(builder, tmp_path):
 def test_bytes_that_are_no_utf8(builder, tmp_path):
     (tmp_path / "own.csv").write_bytes(b"user_id,item_id\nu,i\ncaf\xe9,i\nu,j\n")
     (tmp_path / "items.csv").write_bytes(b"item_id,label\ni,caf\xe9 one\nj,caf\xc3\xa9 two\n")
-    builder("csv", f"--inter={tmp_path}/own.csv", f"--item={tmp_path}/items.csv")
+    files = f"--inter={tmp_path}/own.csv", f"--item={tmp_path}/items.csv"
+    assert "own.csv: 1 of 3 lines are malformed, more than 2%" in builder.fails("csv", *files)
+    builder("csv", *files, "--allow_malformed")
     assert len(builder.table("own")) == 2
     assert builder.manifest("own")["lines"]["own.csv"]["first_malformed"] == [3]
     assert list(builder.table("own", "item")["label"]) == ["caf? one", "café two"]
@@ -319,6 +321,6 @@ def test_bytes_that_are_no_utf8(builder, tmp_path):
 @pytest.mark.parametrize("token", ["", "a\tb", "a\0b"])
 def test_identifiers_that_cannot_stand_in_an_atomic_file(builder, tmp_path, token):
     (tmp_path / "own.csv").write_text(f"user_id,item_id\nu,i\nu,j\n{token},i\n")
-    builder("csv", f"--inter={tmp_path}/own.csv")
+    builder("csv", f"--inter={tmp_path}/own.csv", "--allow_malformed")
     assert len(builder.table("own")) == 2
     assert builder.manifest("own")["lines"]["own.csv"]["first_malformed"] == [4]

@@ -74,8 +74,28 @@ def test_a_file_that_has_nothing_to_say_is_removed_with_a_word(
     significance = Path("reports/t/significance.csv")
     assert significance.is_file() and not caplog.text
     shutil.rmtree("runs")
+    shutil.rmtree("reports/t/records")
+    for row in ("Ours", "BPR"):
+        add(row, 1, [0.1, 0.1])
     write_report(spec())
     assert not significance.exists() and f"{significance} of an earlier report" in caplog.text
+    text = Path("reports/t/report.md").read_text()
+    assert "significance.csv of an earlier report was removed: it was of other runs" in text
+
+
+def test_tests_of_the_same_runs_stay_where_their_lists_are_missing(spec: Any) -> None:
+    for row in ("Ours", "BPR"):
+        add(row, 1, hits=[[0]] * 9)
+    write_report(spec())
+    significance = Path("reports/t/significance.csv")
+    before = significance.read_bytes()
+    shutil.rmtree("runs")
+    for path in Path("reports/t/records").glob("*.topk-*"):
+        path.unlink()
+    write_report(spec())
+    assert significance.read_bytes() == before
+    text = Path("reports/t/report.md").read_text()
+    assert "significance.csv is that of an earlier report of the same runs" in text
 
 
 def test_lists_are_kept_next_to_the_records(spec: Any) -> None:

@@ -73,6 +73,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("SASRec", {"hidden_dropout_prob": 1.5}, "hidden_dropout_prob must be a number in [0, 1)"),
     ("SASRec", {"MAX_ITEM_LIST_LENGTH": -1}, f"MAX_ITEM_LIST_LENGTH {WHOLE}"),
     ("ItemKNN", {"k": 0}, f"k {WHOLE} k=0"),
+    ("SASRec", {"hidden_act": "foo"}, "hidden_act must be gelu, relu, swish, tanh or sigmoid"),
+    ("SASRec", {"loss_type": "ce"}, "loss_type must be BPR, CE, BCE or MSE, got loss_type='ce'"),
+    ("BPR", {"field_separator": ""}, "field_separator must be text, got field_separator=''"),
     ("CORE", {"temperature": 0}, "temperature must be a number > 0"),
     ("SGL", {"reg_weight": -1}, "reg_weight must be a number >= 0"),
     # every run

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,14 @@ from recbole_llm.data.loading import load_split
 from recbole_llm.files import sha256_of
 from recbole_llm.runs.reload import load_run
 from recbole_llm.runs.verify import verify_run
-from recbole_llm.splitting.frozen import MANIFEST, PARTS, _digest, read_frozen
+from recbole_llm.splitting.frozen import (
+    FILES,
+    MANIFEST,
+    PARTS,
+    _digest,
+    read_frozen,
+    write_frozen,
+)
 from recbole_llm.splitting.protocols import PROTOCOLS, split_rows
 from recbole_llm.splitting.samples import cut_samples
 from recbole_llm.trainer.cold import cold_metrics
@@ -494,3 +503,28 @@ def test_times_decide_whether_rows_are_in_the_order_of_a_protocol(own_ml100k):
     _forge(own_ml100k / "ml-100k/splits/forged", protocol="temporal811", seed=None)
     with pytest.raises(ValueError, match="not divided by the protocol temporal811"):
         load_split(_config("SASRec", own_ml100k, split="forged"))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", "\udcff"])
+def test_a_split_with_a_damaged_manifest_is_not_replaced(own_ml100k, capsys, text):
+    assert _freeze(own_ml100k, "random811", "--name=own") == 0
+    path = own_ml100k / "ml-100k" / "splits" / "own" / "manifest.json"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert _freeze(own_ml100k, "random811", "--name=own") == 2
+    assert "own holds another split" in capsys.readouterr().err
+
+
+def test_kind8_two_processes_freeze_one_split(frozen_path, tmp_path):
+    """One of them removed the folder that the other was filling."""
+    frozen = read_frozen("loo", frozen_path / "ml-100k", "ml-100k")
+    source = frozen_path / "ml-100k" / "ml-100k.inter"
+    content = {k: v for k, v in frozen.manifest.items() if k not in ("source", "files", "sha256")}
+    begin, folder = threading.Barrier(6), tmp_path / "splits" / "loo"
+
+    def freeze(_):
+        begin.wait()
+        return write_frozen(folder, content, source, frozen.rows()).manifest
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(found == frozen.manifest for found in pool.map(freeze, range(6)))
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "manifest.json"])

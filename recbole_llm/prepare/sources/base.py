@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -92,6 +92,7 @@ class Source:
             leave holes in the parts, are not offered then.
         is_local: whether all files are the user's own, and nothing is fetched.
         filters: default filters.
+        notes: sentences for the user on what was read, known once the interactions are.
     """
 
     key: ClassVar[str]
@@ -107,6 +108,7 @@ class Source:
     is_split: ClassVar[bool] = False
     is_local: ClassVar[bool] = False
     filters: Filters = Filters()
+    notes: Sequence[str] = ()
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Source:

@@ -8,7 +8,7 @@ import numpy as np
 
 from recbole_llm.prepare.filters import Filters
 from recbole_llm.prepare.interactions import InteractionLog
-from recbole_llm.prepare.lines import LineCount, for_each_row
+from recbole_llm.prepare.lines import LineCount, for_each_row, read_header
 from recbole_llm.prepare.raw_files import Fetched, local_file
 from recbole_llm.prepare.sources.base import Feature, Option, Size, Source, npy_rows
 
@@ -48,8 +48,7 @@ class MMRec(Source):
                 f"{folder} must hold one .inter file of the MMRec toolbox, found {found}."
             )
         self.inter = inter[0]
-        with self.inter.open(encoding="utf-8-sig") as file:
-            names = file.readline().split()
+        names = read_header(self.inter, "\t")
         if not {"userID", "itemID", "x_label"} <= set(names):
             raise ValueError(
                 f"{self.inter}: its header is {' '.join(names)[:200]!r}, expected the toolbox's: "
