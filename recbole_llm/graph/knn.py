@@ -16,37 +16,49 @@ class KnnGraph(NamedTuple):
     Attributes:
         edge_index: (2, E) int64, source row above neighbour.
         similarity: (E,) float32 cosine in [-1, 1].
+        n_copies: number of rows that have the direction of an earlier row, so that ties decide
+            which of them are neighbours.
     """
 
     edge_index: Tensor
     similarity: Tensor
+    n_copies: int = 0
 
 
 @torch.no_grad()
 def knn_graph(
-    feature: Tensor, k: int, block: int = 1024, *, include_self: bool = False
+    feature: Tensor,
+    k: int,
+    block: int = 1024,
+    *,
+    include_self: bool = False,
+    tie_order: Tensor | None = None,
 ) -> KnnGraph:
     """Find each row's k nearest rows by cosine similarity, exactly.
 
     Time O(V^2 F), memory O(block * (V + F) + V * k) above the features, and at most 128 MiB for a
-    normalised copy of small ones. Ties go to the lower index. Row 0 is padding: like a zero row it
-    has no neighbours and is the neighbour of no row.
+    normalised copy of small ones. Row 0 is padding: like a zero row it has no neighbours and is the
+    neighbour of no row.
 
     Args:
         feature: (V, F) floating point, float16 and float32 alike; computed in float32.
         k: neighbours per row, 1 <= k < V. A row has fewer if fewer rows qualify.
         block: rows compared at a time.
         include_self: whether a row counts among its own k neighbours, as the first of them.
+        tie_order: (V,) int64 permutation of 0..V-1; of neighbours with equal cosine, those of the
+            lowest number go first. None: the row's index.
 
     Returns:
-        edge_index (2, E) int64 with E <= V * k, and similarity (E,) float32.
+        edge_index (2, E) int64 with E <= V * k, similarity (E,) float32, and the number of copies.
 
     Raises:
         ValueError: ``feature`` is not a floating-point matrix, ``k`` or ``block`` is out of range,
-            or ``feature`` holds NaN or infinity (names the first such row).
+            ``tie_order`` has another length, or ``feature`` holds NaN or infinity (names the first
+            such row).
     """
-    _check(feature, k, block)
+    _check(feature, k, block, tie_order)
     n_rows, device = len(feature), feature.device
+    rank = torch.arange(n_rows, device=device) if tie_order is None else tie_order.to(device)
     norm = _row_norm(feature, block)  # (V,)
     usable = norm > 0
     usable[0] = False
@@ -69,14 +81,15 @@ def knn_graph(
         batch[:, unusable] = -torch.inf
         # Above every cosine, so that a row precedes its duplicates; clamped to 1 below.
         batch[source - start, source] = 2.0 if include_self else -torch.inf
-        value, index = _top_k(batch, k)  # (B, k) each
+        value, index = _top_k(batch, k, rank)  # (B, k) each
         keep = (value > -torch.inf) & usable[source, None]
         edges.append(torch.stack([source[:, None].expand_as(index)[keep], index[keep]]))
         similarities.append(value[keep].clamp_(-1.0, 1.0))
-    return KnnGraph(torch.cat(edges, dim=1), torch.cat(similarities))
+    n_copies = int(usable[copy].sum())
+    return KnnGraph(torch.cat(edges, dim=1), torch.cat(similarities), n_copies)
 
 
-def _check(feature: Tensor, k: int, block: int) -> None:
+def _check(feature: Tensor, k: int, block: int, tie_order: Tensor | None) -> None:
     if feature.dim() != 2 or not feature.is_floating_point():
         raise ValueError(
             "feature must be a floating-point matrix (V, F), "
@@ -88,6 +101,11 @@ def _check(feature: Tensor, k: int, block: int) -> None:
         )
     if block < 1:
         raise ValueError(f"block must be at least 1, got {block=}.")
+    if tie_order is not None and tie_order.shape != feature.shape[:1]:
+        raise ValueError(
+            f"tie_order must have {len(feature)} numbers, one a row, got shape "
+            f"{tuple(tie_order.shape)}."
+        )
 
 
 def _row_norm(feature: Tensor, block: int) -> Tensor:
@@ -130,24 +148,24 @@ def _cosine(feature: Tensor, norm: Tensor, start: int, block: int, out: Tensor) 
         torch.mm(source, unit.T, out=out[:, other : other + block])
 
 
-def _top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the k largest of each row (B, V), k < V, and their columns, ties to the lower one."""
+def _top_k(scores: Tensor, k: int, rank: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the k largest of each row (B, V), k < V, and their columns, ties to the lower rank."""
     value, index = scores.topk(k + 1)
     index = index[:, :k]
     # topk picks any of several equal scores. It matters only where the k-th equals the next one.
     cut = value[:, k]
     tied = (value[:, k - 1] == cut) & (cut > -torch.inf)
     if tied.any():
-        index[tied] = _lowest_columns(scores[tied], cut[tied, None], k)
-    index = index.sort().values
+        index[tied] = _first_columns(scores[tied], cut[tied, None], k, rank)
+    index = index.gather(1, rank[index].argsort())
     value, order = scores.gather(1, index).sort(descending=True, stable=True)
     return value, index.gather(1, order)
 
 
-def _lowest_columns(scores: Tensor, cut: Tensor, k: int) -> Tensor:
-    """Return the columns above ``cut`` (B, 1) and then the first that equal it, (B, k)."""
+def _first_columns(scores: Tensor, cut: Tensor, k: int, rank: Tensor) -> Tensor:
+    """Return the columns above ``cut`` (B, 1), then those of lowest rank that equal it, (B, k)."""
     n_cols = scores.size(1)
-    column = torch.arange(n_cols, dtype=torch.int32, device=scores.device)
-    rank = torch.where(scores == cut, column, n_cols)
-    rank = torch.where(scores > cut, column - n_cols, rank)
-    return rank.topk(k, largest=False).indices
+    rank = rank.int()
+    key = torch.where(scores == cut, rank, n_cols)
+    key = torch.where(scores > cut, rank - n_cols, key)
+    return key.topk(k, largest=False).indices

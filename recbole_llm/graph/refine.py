@@ -17,31 +17,40 @@ from recbole_llm.graph.knn import KnnGraph, knn_graph
 from recbole_llm.graph.sparse import Array
 
 
-def semantic_graph(feature: Tensor, k: int, threshold: float | None) -> KnnGraph:
+def semantic_graph(
+    feature: Tensor, k: int, threshold: float | None, tie_order: Tensor | None = None
+) -> KnnGraph:
     """Return each item's ``k`` nearest, itself included, above a threshold (eq. 6, 7).
 
     Args:
         feature: (I, F) floating point, row 0 padding.
         k: number K_s of neighbours, 1 <= k < I.
         threshold: cosine alpha below which edges are dropped; None keeps all.
+        tie_order: (I,) int64 order of items of equal cosine, as ``knn_graph`` takes it.
 
     Raises:
         ValueError: ``k`` is out of range, or ``feature`` holds NaN or infinity.
     """
-    graph = knn_graph(feature, k, include_self=True)
+    graph = knn_graph(feature, k, include_self=True, tie_order=tie_order)
     if threshold is None:
         return graph
     keep = graph.similarity >= threshold
-    return KnnGraph(graph.edge_index[:, keep], graph.similarity[keep])
+    return KnnGraph(graph.edge_index[:, keep], graph.similarity[keep], graph.n_copies)
 
 
 def cooccurrence_graph(
-    user: Array, item: Array, n_users: int, n_items: int, k: int, block: int = 2048
+    user: Array,
+    item: Array,
+    n_users: int,
+    n_items: int,
+    k: int,
+    block: int = 2048,
+    tie_order: Tensor | None = None,
 ) -> KnnGraph:
     """Return each item's ``k`` others with the most similar audience, by Jaccard (eq. 8, 9).
 
     Time and memory follow the pairs of items that share a user, a block of rows at a time; no
-    (I, I) matrix. Ties go to the lower index; items that share no user are no neighbours.
+    (I, I) matrix. Items that share no user are no neighbours.
 
     Args:
         user: (E,) user ids; a repeated interaction counts once.
@@ -50,6 +59,8 @@ def cooccurrence_graph(
         n_items: I, padding id 0 included.
         k: number K_c of neighbours, >= 1.
         block: number of items compared at a time.
+        tie_order: (I,) int64 permutation of 0..I-1; of items with equal coefficients, those of the
+            lowest number go first. None: the item's id.
 
     Returns:
         edge_index (2, E') int64 sorted by source, and the coefficients in (0, 1] as similarity.
@@ -66,6 +77,7 @@ def cooccurrence_graph(
     audience.data[:] = 1.0  # repeated interactions were summed
     by_user = audience.T.tocsr()
     size = np.diff(audience.indptr)
+    place = np.arange(n_items) if tie_order is None else tie_order.numpy()
     source, target, value = [], [], []
     for start in range(0, n_items, block):
         shared = (audience[start : start + block] @ by_user).tocoo()
@@ -74,7 +86,7 @@ def cooccurrence_graph(
         row, col = row[is_other], col[is_other]
         n_shared = shared.data[is_other].astype(np.float64)
         jaccard = n_shared / (size[row] + size[col] - n_shared)
-        order = np.lexsort((col, -jaccard, row))
+        order = np.lexsort((place[col], -jaccard, row))
         row, col, jaccard = row[order], col[order], jaccard[order]
         # a row's edges are consecutive, the most similar first: the first k of each are kept
         rank = np.arange(len(row)) - np.searchsorted(row, row)

@@ -2,26 +2,27 @@
 
 Reference: X. Zhou and Z. Shen, "A Tale of Two Graphs: Freezing and Denoising Graph Structures for
 Multimodal Recommendation", MM 2023, arXiv:2211.06924 (section numbers below).
-Departs from the public code: item features are frozen, not trained. With more than two modalities
-the weights of their graphs add up to 1, as the paper's alpha and 1 - alpha do.
+With more than two modalities the weights of their graphs add up to 1, as the paper's alpha and
+1 - alpha do. Settings offer what the public code does beyond the paper: it trains the item
+features, and its linear layers start as torch's do.
 """
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.init import xavier_uniform_initialization
 from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.model.base import DotProductRecommender
+from recbole_llm.model.initialization import initialize
 from recbole_llm.model.item_mixture import ITEM_MIXTURE, mixed_item_graph, share_weights
 from recbole_llm.model.loss import bpr_loss
-from recbole_llm.model.modality_graph import FrozenFeatures
+from recbole_llm.model.modality_graph import TRAINED_FEATURES, item_features
 from recbole_llm.model.propagation import EdgeSampler, propagate_mean, rows, training_adjacency
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
-from recbole_llm.settings.values import Float, Int
+from recbole_llm.settings.values import Choice, Float, Int
 
 
 class FREEDOM(DotProductRecommender):
@@ -29,18 +30,21 @@ class FREEDOM(DotProductRecommender):
 
     Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
     ``graph_refinement`` with its three keys (see ``item_graph_operator``),
-    ``modality_weights``, ``edge_dropout``, ``reg_weight`` (lambda).
+    ``modality_weights``, ``edge_dropout``, ``reg_weight`` (lambda), ``initialization``,
+    ``train_features``.
     """
 
     settings = (
         TRAINING
         | ITEM_MIXTURE
+        | TRAINED_FEATURES
         | Settings(
             embedding_size=Int(1),
             n_layers=Int(0),
             n_item_layers=Int(0),
             edge_dropout=Float(0, below=1),
             reg_weight=Float(0),
+            initialization=Choice("xavier", "torch"),
         )
     )
 
@@ -64,9 +68,9 @@ class FREEDOM(DotProductRecommender):
         self.edge_dropout = config["edge_dropout"]
         self.user_embedding = nn.Embedding(self.n_users, dim)
         self.item_embedding = nn.Embedding(self.n_items, dim)
-        self.features = FrozenFeatures("FREEDOM", dataset)
+        self.features = item_features("FREEDOM", config, dataset)
         self.project = self.features.linear(dim)
-        self.apply(xavier_uniform_initialization)
+        initialize(self, config["initialization"])
         self.item_graph = mixed_item_graph(config, dataset, self.features)
         self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
         self.sampler = EdgeSampler(dataset)

@@ -6,13 +6,15 @@ MF and NGCF).
 Ambiguity: the paper infers the neighbours of the projected features "dynamically" without saying
 how often. Here they are found anew every epoch, and their weights follow the projections at every
 step, with gradients. The authors' code does both once an epoch, so that only the epoch's first
-batch trains the projections.
+batch trains the projections; and it keeps negative cosines, which are 0 here.
+Settings offer what the code does and the paper does not: it propagates over D^-1 (A + I) where the
+paper has LightGCN's D^-1/2 A D^-1/2, normalises the learned graphs after mixing them where section
+3.2 normalises each, trains the item features, and its linear layers start as torch's do.
 """
 
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.model.init import xavier_uniform_initialization
 from recbole.utils import InputType
 from torch import Tensor, nn
 
@@ -22,12 +24,25 @@ from recbole_llm.graph.knn import knn_graph
 from recbole_llm.graph.pattern import EdgePattern
 from recbole_llm.graph.segment import segment_sum
 from recbole_llm.model.base import DotProductRecommender
+from recbole_llm.model.initialization import initialize
 from recbole_llm.model.loss import ranking_loss
-from recbole_llm.model.modality_graph import REFINEMENT, FrozenFeatures, item_graph_operators
-from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
+from recbole_llm.model.modality_graph import (
+    REFINEMENT,
+    TRAINED_FEATURES,
+    item_features,
+    item_graph_operators,
+    item_order,
+)
+from recbole_llm.model.propagation import (
+    Operator,
+    propagate_mean,
+    rows,
+    training_adjacency,
+    training_row_adjacency,
+)
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
-from recbole_llm.settings.values import Float, Int
+from recbole_llm.settings.values import Choice, Float, Int
 
 
 class LATTICE(DotProductRecommender):
@@ -35,38 +50,47 @@ class LATTICE(DotProductRecommender):
 
     Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
     ``graph_refinement`` with its three keys (see ``item_graph_operator``),
-    ``initial_weight`` (lambda), ``reg_weight``.
+    ``initial_weight`` (lambda), ``user_item_norm``, ``learned_norm``, ``reg_weight``,
+    ``initialization``, ``train_features``.
     """
 
     settings = (
         TRAINING
         | REFINEMENT
+        | TRAINED_FEATURES
         | Settings(
             embedding_size=Int(1),
             n_layers=Int(0),
             n_item_layers=Int(0),
             knn_k=Int(1),
             initial_weight=Float(0, 1),
+            user_item_norm=Choice("symmetric", "row"),
+            learned_norm=Choice("each", "mixed"),
             reg_weight=Float(0),
+            initialization=Choice("xavier", "torch"),
         )
     )
 
     input_type = InputType.PAIRWISE
-    norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
         super().__init__(config, dataset)
         dim, self.n_layers = config["embedding_size"], config["n_layers"]
         self.n_item_layers, self.knn_k = config["n_item_layers"], config["knn_k"]
         self.initial_weight, self.reg_weight = config["initial_weight"], config["reg_weight"]
+        self.learned_norm = config["learned_norm"]
         self.user_embedding = nn.Embedding(self.n_users, dim)
         self.item_embedding = nn.Embedding(self.n_items, dim)
-        self.features = FrozenFeatures("LATTICE", dataset)
+        self.features = item_features("LATTICE", config, dataset)
         self.project = self.features.linear(dim)
-        self.apply(xavier_uniform_initialization)
+        initialize(self, config["initialization"])
         self.importance = nn.Parameter(torch.zeros(len(self.features)))  # alpha_m before softmax
         self.initial_graphs = item_graph_operators(config, dataset, self.features, weighted=True)
-        self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
+        if config["user_item_norm"] == "symmetric":
+            self.user_item = Operator(training_adjacency(dataset), symmetric=True)  # (N, N)
+        else:
+            self.user_item = Operator(training_row_adjacency(dataset))
+        self.tie_order = item_order(dataset)  # (I,)
         self._patterns: dict[str, EdgePattern] | None = None
 
     def begin_epoch(self) -> None:
@@ -78,7 +102,8 @@ class LATTICE(DotProductRecommender):
         """Return each modality's edges from an item to its nearest by projected features."""
         patterns = {}
         for name, feature in self.features.items():
-            graph = knn_graph(self.project[name](feature), self.knn_k, include_self=True)
+            projected = self.project[name](feature)  # (I, d)
+            graph = knn_graph(projected, self.knn_k, include_self=True, tie_order=self.tie_order)
             source, target = graph.edge_index
             patterns[name] = EdgePattern(source, target, (self.n_items, self.n_items))
         return patterns
@@ -87,10 +112,7 @@ class LATTICE(DotProductRecommender):
         """Return user (U, d) and item (I, d) embeddings; by default over the current neighbours."""
         patterns = self.learned_patterns() if patterns is None else patterns
         importance = F.softmax(self.importance, dim=0)  # (M,)
-        learned = {
-            name: learned_weights(patterns[name], self.project[name](feature))
-            for name, feature in self.features.items()
-        }
+        learned = self.learned_weights(patterns, importance)
         item_h = self.item_embedding.weight
         for _ in range(self.n_item_layers):
             layer = torch.zeros_like(item_h)
@@ -101,8 +123,36 @@ class LATTICE(DotProductRecommender):
                 layer = layer + weight * mixed
             item_h = layer
         hidden = torch.cat([self.user_embedding.weight, self.item_embedding.weight])  # (N, d)
-        out = propagate_mean(self.norm_adj, hidden, self.n_layers)
+        out = propagate_mean(
+            self.user_item.matrix, hidden, self.n_layers, self.user_item.transposed
+        )
         return out[: self.n_users], out[self.n_users :] + F.normalize(item_h, dim=-1)
+
+    def learned_weights(
+        self, patterns: dict[str, EdgePattern], importance: Tensor
+    ) -> dict[str, Tensor]:
+        """Return each modality's D^-1/2 S D^-1/2 at its edges, (E,), by name.
+
+        S has the cosines of the projected features, without negative ones; D has the row sums of S
+        (section 3.2), or those of the sum of all S that ``importance`` (M,) weighs.
+
+        Args:
+            patterns: edges of each modality.
+            importance: (M,) shares of the modalities' graphs.
+        """
+        cosines, degrees = {}, []
+        for name, feature in self.features.items():
+            cosines[name] = edge_cosines(patterns[name], self.project[name](feature))
+            degrees.append(segment_sum(cosines[name], patterns[name].row, self.n_items))
+        if self.learned_norm == "mixed":
+            mixed = torch.stack(degrees, dim=-1) @ importance  # (I,)
+            degrees = [mixed] * len(degrees)
+        # clamp: a row without a positive weight has degree 0, and so would its gradient be NaN
+        scales = [degree.clamp(min=1e-12).rsqrt() for degree in degrees]  # (I,) each
+        return {
+            name: scale[patterns[name].row] * cosine * scale[patterns[name].col]
+            for scale, (name, cosine) in zip(scales, cosines.items(), strict=True)
+        }
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return BPR plus L2 on the batch's final embeddings, a scalar averaged over B."""
@@ -114,16 +164,12 @@ class LATTICE(DotProductRecommender):
         return ranking_loss(user_e, pos_e, neg_e, self.reg_weight)
 
 
-def learned_weights(pattern: EdgePattern, feature: Tensor) -> Tensor:
-    """Return D^-1/2 S D^-1/2 at the pattern's edges, (E,), S the cosines without negative ones.
+def edge_cosines(pattern: EdgePattern, feature: Tensor) -> Tensor:
+    """Return the cosines (E,) of the pattern's edges, negative ones as 0.
 
     Args:
         pattern: edges among I items, E of them.
         feature: (I, d) projected features; gradients flow to them.
     """
     unit = F.normalize(feature, dim=-1)
-    weight = pattern.dot(unit, unit).clamp(min=0.0)  # (E,)
-    degree = segment_sum(weight, pattern.row, len(feature))  # (I,)
-    # clamp: a row without a positive weight has degree 0, and so would its gradient be NaN
-    scale = degree.clamp(min=1e-12).rsqrt()
-    return scale[pattern.row] * weight * scale[pattern.col]
+    return pattern.dot(unit, unit).clamp(min=0.0)

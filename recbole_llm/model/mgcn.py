@@ -2,15 +2,15 @@
 
 Reference: P. Yu et al., "Multi-View Graph Convolutional Network for Multimedia Recommendation",
 MM 2023, arXiv:2308.03588 (the paper's parts are named at the methods).
-Departs from the public code: item features are frozen, not trained. Of three or more modalities
-the shared part and every specific part are averaged, as the code does for two.
+Of three or more modalities the shared part and every specific part are averaged, as the public code
+does for two. Settings offer what that code does beyond the paper: it trains the item features, and
+its linear layers start as torch's do.
 """
 
 from typing import NamedTuple
 
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.init import xavier_uniform_initialization
 from recbole.utils import InputType
 from torch import Tensor, nn
 
@@ -19,11 +19,13 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.adjacency import norm_interactions
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.fusion import attention, fuse_by_preference, gate
+from recbole_llm.model.initialization import initialize
 from recbole_llm.model.loss import info_nce, ranking_loss
 from recbole_llm.model.modality_graph import (
     REFINEMENT,
-    FrozenFeatures,
+    TRAINED_FEATURES,
     content_view,
+    item_features,
     item_graph_operators,
 )
 from recbole_llm.model.propagation import (
@@ -36,7 +38,7 @@ from recbole_llm.model.propagation import (
 from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
-from recbole_llm.settings.values import Float, Int
+from recbole_llm.settings.values import Choice, Float, Int
 
 
 class Views(NamedTuple):
@@ -61,12 +63,14 @@ class MGCN(DotProductRecommender):
 
     Config keys: ``embedding_size`` (d), ``n_layers`` (user-item), ``n_item_layers``, ``knn_k``,
     ``graph_refinement`` with its three keys (see ``item_graph_operator``),
-    ``cl_weight`` (lambda_C), ``temperature`` (tau), ``reg_weight``.
+    ``cl_weight`` (lambda_C), ``temperature`` (tau), ``reg_weight``, ``initialization``,
+    ``train_features``.
     """
 
     settings = (
         TRAINING
         | REFINEMENT
+        | TRAINED_FEATURES
         | Settings(
             embedding_size=Int(1),
             n_layers=Int(0),
@@ -75,6 +79,7 @@ class MGCN(DotProductRecommender):
             cl_weight=Float(0),
             temperature=Float(above=0),
             reg_weight=Float(0),
+            initialization=Choice("xavier", "torch"),
         )
     )
 
@@ -88,13 +93,13 @@ class MGCN(DotProductRecommender):
         self.cl_weight, self.temperature = config["cl_weight"], config["temperature"]
         self.user_embedding = nn.Embedding(self.n_users, dim)
         self.item_embedding = nn.Embedding(self.n_items, dim)
-        self.features = FrozenFeatures("MGCN", dataset)
+        self.features = item_features("MGCN", config, dataset)
         self.project = self.features.linear(dim)
         self.purify = nn.ModuleDict({name: gate(dim) for name in self.features.names})
         self.prefer = nn.ModuleDict({name: gate(dim) for name in self.features.names})
         # one network for all modalities: it weighs what is common to them
         self.attention = attention(dim)
-        self.apply(xavier_uniform_initialization)
+        initialize(self, config["initialization"])
         self.item_graphs = item_graph_operators(config, dataset, self.features, weighted=True)
         edges = dataset.inter_matrix(form="coo")
         block = norm_interactions(edges.row, edges.col, self.n_users, self.n_items)
@@ -118,7 +123,7 @@ class MGCN(DotProductRecommender):
 
         Args:
             name: name of the modality.
-            feature: (I, F_m) frozen features.
+            feature: (I, F_m) features.
         """
         purified = self.purify[name](self.project[name](feature))  # (I, d) in (0, 1)
         item_h = self.item_embedding.weight * purified

@@ -6,13 +6,14 @@ The propagation of eq. 11 and 12 is over the encoder's frozen features, before a
 so it is done once. The paper encodes one description an item; features of several modalities are
 set side by side, each row at unit length so that none outweighs the others. ``user_profile:
 random`` (w/o RS) trains one vector a user in place of H_U; the paper says only that the user
-representations are then randomly initialised.
+representations are then randomly initialised. ``use_gcn_ui`` follows the lines that the authors'
+code keeps for it, as the paper has no equation: the sum of the layers over rows of length 1, added
+to H_U and H_I. Their linear layers start as torch's do, which ``initialization`` offers.
 """
 
 import torch
 import torch.nn.functional as F
 from recbole.data.interaction import Interaction
-from recbole.model.init import xavier_uniform_initialization
 from recbole.utils import InputType
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.content import side_by_side, user_profiles
+from recbole_llm.model.initialization import initialize
 from recbole_llm.model.loss import bpr_loss
 from recbole_llm.model.modality_graph import FrozenFeatures, refined_item_adj
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
@@ -35,7 +37,7 @@ class MLLMRec(DotProductRecommender):
     Config keys: ``embedding_size`` (d), ``hidden_size`` (d_1), ``n_item_layers`` (L),
     ``semantic_k`` (K_s), ``similarity_threshold`` (alpha), ``cooccurrence_k`` (K_c),
     ``user_profile``, and the switches ``use_denoising`` ``use_enhancement`` ``use_gcn_ii``
-    (Table 3) and ``use_gcn_ui`` with ``n_layers`` (Table 2).
+    (Table 3) and ``use_gcn_ui`` with ``n_layers`` (Table 2), ``initialization``.
     """
 
     settings = TRAINING | Settings(
@@ -51,6 +53,7 @@ class MLLMRec(DotProductRecommender):
         use_gcn_ii=Bool(),
         use_gcn_ui=Bool(),
         n_layers=Int(1),
+        initialization=Choice("xavier", "torch"),
     )
 
     input_type = InputType.PAIRWISE
@@ -65,8 +68,9 @@ class MLLMRec(DotProductRecommender):
         feature = side_by_side(FrozenFeatures("MLLMRec", dataset))  # (I, F) E_I
         propagated = propagate_sum(refined_graph(config, dataset, feature), feature, config)
         self.register_buffer("item_feature", propagated, persistent=False)
-        # an item bias b_2 adds the same to all of a user's scores: BPR and rankings never see it
-        self.item_mlp = projection(feature.size(1), hidden, dim, bias=False)
+        self.n_layers = config["n_layers"] * config["use_gcn_ui"]
+        # an item bias b_2 adds the same to all of a user's scores, unless rows are normalised after
+        self.item_mlp = projection(feature.size(1), hidden, dim, bias=self.n_layers > 0)
         self.register_buffer("content", feature, persistent=False)
         self.profile_kind = config["user_profile"]
         self.is_random = self.profile_kind == "random"
@@ -76,10 +80,9 @@ class MLLMRec(DotProductRecommender):
             profile = user_profiles(config, dataset, feature)
             self.register_buffer("user_feature", profile, persistent=False)
             self.user_mlp = projection(profile.size(1), hidden, dim)
-        self.n_layers = config["n_layers"] * config["use_gcn_ui"]
         if self.n_layers:
             self.register_buffer("norm_adj", training_adjacency(dataset), persistent=False)
-        self.apply(xavier_uniform_initialization)
+        initialize(self, config["initialization"])
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Return user (U, d) and item (I, d) embeddings H_U and H_I (eq. 14)."""
@@ -87,7 +90,9 @@ class MLLMRec(DotProductRecommender):
         user_emb, item_emb = self.users(users), self.item_mlp(self.item_feature)
         if self.n_layers:  # w/ GCN_UI
             hidden = torch.cat([user_emb, item_emb])  # (N, d)
-            out = propagate_mean(self.norm_adj, hidden, self.n_layers)
+            unit = F.normalize(hidden, dim=-1)
+            n_summed = self.n_layers + 1
+            out = hidden + n_summed * propagate_mean(self.norm_adj, unit, self.n_layers)
             user_emb, item_emb = out[: self.n_users], out[self.n_users :]
         return user_emb, item_emb
 

@@ -1,5 +1,6 @@
 """Items' content in graphs: frozen features, item-item graphs, propagation of a modality."""
 
+import logging
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -7,8 +8,9 @@ from torch import Tensor, nn
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
+from recbole_llm.data.tie_order import tie_order
 from recbole_llm.graph.adjacency import knn_norm_adj
-from recbole_llm.graph.knn import knn_graph
+from recbole_llm.graph.knn import KnnGraph, knn_graph
 from recbole_llm.graph.refine import cooccurrence_graph, refined_adj, semantic_graph
 from recbole_llm.graph.sparse import spmm
 from recbole_llm.model.propagation import Operator, user_mean_matrix
@@ -114,6 +116,39 @@ def modality_names(
     return dataset.modality_names
 
 
+def nearest_items(dataset: MultimodalDataset, feature: Tensor, k: int) -> KnnGraph:
+    """Return each item's ``k`` nearest by cosine, itself the first; warn if features are equal.
+
+    Which of several items with equal features are neighbours is decided by ``tie_order``.
+
+    Args:
+        dataset: dataset of the items.
+        feature: (I, F) floating point, row 0 padding.
+        k: neighbours an item, the item included.
+
+    Raises:
+        ValueError: ``k`` is out of range, or ``feature`` holds NaN or infinity.
+    """
+    graph = knn_graph(feature.detach(), k, include_self=True, tie_order=item_order(dataset))
+    warn_of_copies(graph, feature)
+    return graph
+
+
+def item_order(dataset: MultimodalDataset) -> Tensor:
+    """Return the order (I,) of items that are equally near: that of a hash of their tokens."""
+    return tie_order(dataset.field2id_token[dataset.iid_field])
+
+
+def warn_of_copies(graph: KnnGraph, feature: Tensor) -> None:
+    """Warn of items with equal features, among which the graph's neighbours are arbitrary."""
+    if graph.n_copies:
+        logging.getLogger().warning(
+            f"{graph.n_copies:,} of {len(feature) - 1:,} items have the features of another item "
+            f"({feature.size(1)} columns of one direction): which of them are neighbours is "
+            f"decided by a hash of the item token."
+        )
+
+
 def item_graph_operator(
     config: Config,
     dataset: MultimodalDataset,
@@ -143,7 +178,7 @@ def item_graph_operator(
     knn_k = knn_k or config["knn_k"]
     refinement = [config[key] for key in ("semantic_k", "similarity_threshold", "cooccurrence_k")]
     if not config["graph_refinement"]:
-        graph = knn_graph(feature, knn_k, include_self=True)
+        graph = nearest_items(dataset, feature, knn_k)
         return Operator(knn_norm_adj(graph, len(feature), weighted=weighted))
     return Operator(refined_item_adj(dataset, feature, *refinement))
 
@@ -198,12 +233,20 @@ def refined_item_adj(
     Raises:
         ValueError: a number of neighbours is out of range, or ``feature`` holds NaN or infinity.
     """
-    audience = None
+    audience, order = None, item_order(dataset)
     if cooccurrence_k is not None:
         edges = dataset.inter_matrix(form="coo")
-        n_users, n_items = dataset.user_num, dataset.item_num
-        audience = cooccurrence_graph(edges.row, edges.col, n_users, n_items, cooccurrence_k)
-    return refined_adj(semantic_graph(feature, semantic_k, threshold), audience, len(feature))
+        audience = cooccurrence_graph(
+            edges.row,
+            edges.col,
+            dataset.user_num,
+            dataset.item_num,
+            cooccurrence_k,
+            tie_order=order,
+        )
+    semantic = semantic_graph(feature.detach(), semantic_k, threshold, order)
+    warn_of_copies(semantic, feature)
+    return refined_adj(semantic, audience, len(feature))
 
 
 def content_view(

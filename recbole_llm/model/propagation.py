@@ -87,6 +87,17 @@ def training_adjacency(dataset: MultimodalDataset) -> Tensor:
     return bipartite_norm_adj(edges.row, edges.col, dataset.user_num, dataset.item_num)
 
 
+def training_row_adjacency(dataset: MultimodalDataset) -> Tensor:
+    """Return D^-1 (A + I) (N, N) of the interactions of ``dataset``, the training part."""
+    edges = dataset.inter_matrix(form="coo")
+    item = edges.col + dataset.user_num
+    n_nodes = dataset.user_num + dataset.item_num
+    itself = np.arange(n_nodes)
+    row = np.concatenate([edges.row, item, itself])
+    col = np.concatenate([item, edges.row, itself])
+    return row_norm_matrix(row, col, n_nodes, n_nodes)
+
+
 class EdgeSampler(nn.Module):
     """Training interactions to draw from, those of popular users and items less often.
 

@@ -8,6 +8,8 @@ the batch.
 Departs from that code where it departs from the paper: every modality has its own user memberships
 (there, one modality's overwrite the other's), and evaluation is without Gumbel noise and dropout.
 With more than two modalities every pair is contrasted; with one there is nothing to contrast.
+The code feeds the graph transformer the id embeddings, not what LightGCN makes of them;
+``attention_input`` has both.
 """
 
 from typing import NamedTuple
@@ -35,7 +37,7 @@ from recbole_llm.model.propagation import (
 from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
-from recbole_llm.settings.values import Bool, Float, Int
+from recbole_llm.settings.values import Bool, Choice, Float, Int
 
 
 class Views(NamedTuple):
@@ -58,7 +60,8 @@ class SRGFormer(DotProductRecommender):
 
     Config keys: ``embedding_size`` (d), ``n_layers`` ``n_modality_layers`` ``n_hyper_layers``,
     ``n_heads``, ``n_hyperedges``, ``hyper_dropout``, ``global_weight`` (alpha), ``local_weight``
-    (beta), ``hyper_cl_weight``, ``modality_cl_weight`` (gamma), ``reg_weight``, ``temperature``,
+    (beta), ``attention_input``, ``hyper_cl_weight``, ``modality_cl_weight`` (gamma),
+    ``reg_weight``, ``temperature``,
     and the switches ``use_global`` ``use_local`` ``use_hyper_cl`` ``use_modality_cl``.
     """
 
@@ -72,6 +75,7 @@ class SRGFormer(DotProductRecommender):
             n_heads=Int(1),
             global_weight=Float(0),
             local_weight=Float(0),
+            attention_input=Choice("propagated", "ids"),
             hyper_cl_weight=Float(0),
             modality_cl_weight=Float(0),
             reg_weight=Float(0),
@@ -102,6 +106,7 @@ class SRGFormer(DotProductRecommender):
         self.hyper_cl_weight = config["hyper_cl_weight"] if config["use_hyper_cl"] else 0.0
         self.modality_cl_weight = config["modality_cl_weight"] if config["use_modality_cl"] else 0.0
         self.reg_weight, self.temperature = config["reg_weight"], config["temperature"]
+        self.attention_input = config["attention_input"]
         self.user_embedding = nn.Embedding(self.n_users, dim)
         self.item_embedding = nn.Embedding(self.n_items, dim)
         self.features = FrozenFeatures("SRGFormer", dataset)
@@ -130,7 +135,9 @@ class SRGFormer(DotProductRecommender):
             final = final + F.normalize(view, dim=-1)
         # E_str of eq. 15: alpha times the global and beta times the local structure
         if self.attention is not None:
-            attended = self.attention(collaborative)  # (N, d) III.C.2
+            attended = self.attention(  # (N, d) III.C.2
+                hidden if self.attention_input == "ids" else collaborative
+            )
             final = final + self.global_weight * F.normalize(attended, dim=-1)
         hyper: list[Factored] = []
         if self.hyperedges is not None:

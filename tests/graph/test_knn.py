@@ -12,7 +12,9 @@ from recbole_llm.graph.knn import knn_graph
 Edges = list[tuple[int, int]]
 
 
-def reference(feature: np.ndarray, k: int, include_self: bool) -> tuple[Edges, list[float]]:
+def reference(
+    feature: np.ndarray, k: int, include_self: bool, order: np.ndarray
+) -> tuple[Edges, list[float]]:
     """Rank every pair in float64; equal rows get one and the same similarity."""
     distinct, member = np.unique(feature.astype(np.float64), axis=0, return_inverse=True)
     norm = np.linalg.norm(distinct, axis=1)
@@ -23,7 +25,7 @@ def reference(feature: np.ndarray, k: int, include_self: bool) -> tuple[Edges, l
     edges, similarity = [], []
     for i in np.flatnonzero(usable):
         others = [j for j in np.flatnonzero(usable) if j != i]
-        ranked = sorted(others, key=lambda j: (-cosine[i, j], j))
+        ranked = sorted(others, key=lambda j: (-cosine[i, j], order[j]))
         ranked = ([i, *ranked] if include_self else ranked)[:k]
         edges += [(int(i), int(j)) for j in ranked]
         similarity += [float(cosine[i, j]) for j in ranked]
@@ -31,10 +33,18 @@ def reference(feature: np.ndarray, k: int, include_self: bool) -> tuple[Edges, l
 
 
 def assert_matches_reference(
-    feature: np.ndarray, k: int, block: int, include_self: bool = False
+    feature: np.ndarray,
+    k: int,
+    block: int,
+    include_self: bool = False,
+    order: np.ndarray | None = None,
 ) -> None:
-    graph = knn_graph(torch.from_numpy(feature), k, block, include_self=include_self)
-    edges, similarity = reference(feature, k, include_self)
+    given_order = None if order is None else torch.from_numpy(order)
+    graph = knn_graph(
+        torch.from_numpy(feature), k, block, include_self=include_self, tie_order=given_order
+    )
+    order = np.arange(len(feature)) if order is None else order
+    edges, similarity = reference(feature, k, include_self, order)
     assert graph.edge_index.dtype is torch.int64
     assert graph.edge_index.shape == (2, len(edges))
     assert graph.similarity.dtype is torch.float32
@@ -73,10 +83,20 @@ POOL[0] = 0
     st.integers(1, 23),
     st.integers(1, 9),
     st.booleans(),
+    st.integers(0, 9) | st.none(),
 )
-def test_ties_go_to_the_lower_index(member, k, block, include_self):
+def test_ties_follow_the_order(member, k, block, include_self, seed):
     k = min(k, len(member) - 1)
-    assert_matches_reference(POOL[member], k, block, include_self)
+    order = None if seed is None else np.random.default_rng(seed).permutation(len(member))
+    assert_matches_reference(POOL[member], k, block, include_self, order)
+
+
+def test_copies_are_counted():
+    # rows 1, 3 and 5 have one direction, as far as float32 tells; rows without one are no copies
+    feature = torch.tensor([[1, 2], [1, 2], [2, 1], [2, 4], [0, 0], [4, 8], [0, 0]]).float()
+    assert knn_graph(feature, 2).n_copies == 3  # row 0 is the first of that direction
+    assert knn_graph(feature[1:], 2).n_copies == 2
+    assert knn_graph(torch.eye(5), 2).n_copies == 0
 
 
 def test_ties_in_a_graph_larger_than_the_block():
@@ -137,6 +157,8 @@ def test_bad_feature_and_block():
         knn_graph(torch.ones(5, 2, dtype=torch.int64), 1)
     with pytest.raises(ValueError, match="block must be at least 1, got block=0"):
         knn_graph(torch.ones(5, 2), 1, block=0)
+    with pytest.raises(ValueError, match=r"tie_order must have 5 numbers, .* got shape \(4,\)"):
+        knn_graph(torch.ones(5, 2), 1, tie_order=torch.arange(4))
 
 
 def test_memory_stays_linear():

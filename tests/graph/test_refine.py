@@ -35,11 +35,12 @@ def dense_jaccard(user, item):
     return out
 
 
-def keep_best(matrix, k):
-    """Zero all but the k largest of each row, ties to the lower column."""
+def keep_best(matrix, k, order=None):
+    """Zero all but the k largest of each row, ties to the lower column or to the lower order."""
     out = np.zeros_like(matrix)
+    order = np.arange(len(matrix)) if order is None else order
     for row, values in enumerate(matrix):
-        best = np.argsort(-values, kind="stable")[:k]
+        best = sorted(range(len(values)), key=lambda j: (-values[j], order[j]))[:k]
         out[row, best] = values[best]
     return out
 
@@ -56,6 +57,22 @@ def dense(graph, value=None):
 def test_cooccurrence_is_the_best_jaccard_coefficients(edges, k, block):
     graph = cooccurrence_graph(*edges, N_USERS, N_ITEMS, k, block)
     np.testing.assert_allclose(dense(graph), keep_best(dense_jaccard(*edges), k), atol=1e-7)
+
+
+def test_equal_coefficients_follow_the_order(edges):
+    order = np.random.default_rng(0).permutation(N_ITEMS)
+    graph = cooccurrence_graph(*edges, N_USERS, N_ITEMS, 3, tie_order=torch.from_numpy(order))
+    expected = keep_best(dense_jaccard(*edges), 3, order)
+    assert (expected != keep_best(dense_jaccard(*edges), 3)).any()
+    np.testing.assert_allclose(dense(graph), expected, atol=1e-7)
+
+
+def test_equal_features_follow_the_order():
+    feature = torch.ones(5, 2)
+    feature[0] = 0  # padding
+    graph = semantic_graph(feature, 2, 0.5, torch.tensor([0, 4, 1, 3, 2]))
+    assert graph.edge_index.tolist() == [[1, 1, 2, 2, 3, 3, 4, 4], [1, 2, 2, 4, 3, 2, 4, 2]]
+    assert graph.n_copies == 3
 
 
 def test_same_audience_counts_as_one_and_an_item_is_not_its_own_neighbour():

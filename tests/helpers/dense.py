@@ -76,6 +76,11 @@ def features(bench):
     return {name: dataset.modality(name).double().numpy() for name in dataset.modality_names}
 
 
+def contents(w, bench):
+    """Return the features as they are now: trained ones, or else those of the dataset."""
+    return {name: w.get(f"features.{name}_feature", x) for name, x in features(bench).items()}
+
+
 def affine(w, name, rows):
     """Apply a linear layer by name; it may have no bias."""
     return rows @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0.0)

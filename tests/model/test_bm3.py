@@ -10,6 +10,7 @@ from dense import (
     assert_needs_modalities,
     batch,
     bipartite,
+    contents,
     features,
     half_squares,
     ids,
@@ -42,7 +43,9 @@ def distance(online, target):
     return 1 - (unit(online) * unit(target)).sum(axis=1).mean()
 
 
-def loss_in_numpy(w, bench, interaction, frozen, cl_weight=SETTINGS["cl_weight"]):
+def loss_in_numpy(
+    w, bench, interaction, frozen, cl_weight=SETTINGS["cl_weight"], reg_form="squares"
+):
     """Targets are of the weights ``frozen``, so that no gradient flows to them."""
     user, item = ids(interaction)
 
@@ -50,7 +53,7 @@ def loss_in_numpy(w, bench, interaction, frozen, cl_weight=SETTINGS["cl_weight"]
         out = backbone_in_numpy(w, bench)
         content = {
             name: affine(w, f"project.{name}", feature)[item]
-            for name, feature in features(bench).items()
+            for name, feature in contents(w, bench).items()
         }
         return out[user], out[bench.model.n_users + item], content
 
@@ -62,7 +65,11 @@ def loss_in_numpy(w, bench, interaction, frozen, cl_weight=SETTINGS["cl_weight"]
         online = affine(w, "predictor", hidden)
         loss += cl_weight * distance(online, item_target)
         loss += cl_weight * distance(online, content_target[name])
-    return loss + SETTINGS["reg_weight"] * half_squares(user_h, item_h)
+    if reg_form == "squares":
+        return loss + SETTINGS["reg_weight"] * half_squares(user_h, item_h)
+    users, items = np.split(backbone_in_numpy(w, bench), [bench.model.n_users])
+    norms = [np.sqrt((table[1:] ** 2).sum()) for table in (users, items)]  # without padding
+    return loss + SETTINGS["reg_weight"] * sum(norms) / (bench.model.n_items - 1)
 
 
 def test_forward_equals_dense_numpy(factory):
@@ -79,6 +86,26 @@ def test_loss_and_gradients_equal_dense_numpy(factory, cl_weight):
     assert_loss_and_gradients(
         bench, interaction, lambda w: loss_in_numpy(w, bench, interaction, frozen, cl_weight)
     )
+
+
+def test_norms_of_all_rows_as_regulariser(factory):
+    bench = factory(reg_form="norms")
+    interaction, frozen = batch(bench, negatives=False), weights(bench.model)
+    assert_loss_and_gradients(
+        bench,
+        interaction,
+        lambda w: loss_in_numpy(w, bench, interaction, frozen, reg_form="norms"),
+    )
+
+
+def test_trained_features_have_right_gradients(factory):
+    bench = factory(train_features=True)
+    interaction, frozen = batch(bench, negatives=False), weights(bench.model)
+    assert {f"features.{name}_feature" for name in features(bench)} <= set(frozen)
+    assert_loss_and_gradients(
+        bench, interaction, lambda w: loss_in_numpy(w, bench, interaction, frozen)
+    )
+    assert all(bench.model.features[name].grad.any() for name in features(bench))
 
 
 def test_targets_carry_no_gradient(factory):

@@ -12,6 +12,7 @@ from dense import (
     bipartite,
     bpr,
     by_degrees,
+    contents,
     features,
     ids,
     incidence,
@@ -55,7 +56,7 @@ def loss_in_numpy(w, bench, interaction, adjacency=None, reg_weight=SETTINGS["re
     n_users = bench.model.n_users
     user_e = out[user]
     loss = bpr(user_e, out[n_users + pos], out[n_users + neg])
-    for name, feature in features(bench).items():
+    for name, feature in contents(w, bench).items():
         content = affine(w, f"project.{name}", feature)
         loss += reg_weight * bpr(user_e, content[pos], content[neg])
     return loss
@@ -88,6 +89,13 @@ def test_loss_and_gradients_equal_dense_numpy_over_all_edges(factory, reg_weight
     assert_loss_and_gradients(
         bench, interaction, lambda w: loss_in_numpy(w, bench, interaction, reg_weight=reg_weight)
     )
+
+
+def test_trained_features_have_right_gradients(factory):
+    bench = factory(edge_dropout=0.0, train_features=True)
+    interaction = batch(bench)
+    assert_loss_and_gradients(bench, interaction, lambda w: loss_in_numpy(w, bench, interaction))
+    assert all(bench.model.features[name].grad.any() for name in features(bench))
 
 
 def test_loss_and_gradients_equal_dense_numpy_over_the_epochs_edges(factory):

@@ -12,6 +12,7 @@ from dense import (
     bipartite,
     bpr,
     by_degrees,
+    contents,
     cosines_of,
     features,
     half_squares,
@@ -41,7 +42,7 @@ factory = maker("LATTICE", SETTINGS)
 
 def projected(w, bench):
     return {
-        name: affine(w, f"project.{name}", feature) for name, feature in features(bench).items()
+        name: affine(w, f"project.{name}", feature) for name, feature in contents(w, bench).items()
     }
 
 
@@ -50,18 +51,33 @@ def edges_in_numpy(w, bench):
     return {name: neighbours(x, SETTINGS["knn_k"]) for name, x in projected(w, bench).items()}
 
 
-def forward_in_numpy(w, bench, edges=None, initial_weight=SETTINGS["initial_weight"]):
+def row_norm(interactions):
+    """Return D^-1 (A + I) of the user-item graph."""
+    n_users, n_items = interactions.shape
+    out = np.eye(n_users + n_items)
+    out[:n_users, n_users:] = interactions
+    out[n_users:, :n_users] = interactions.T
+    return out / out.sum(axis=1, keepdims=True)
+
+
+def forward_in_numpy(w, bench, edges=None):
     """Over the current neighbours, unless others are given."""
     edges = edges_in_numpy(w, bench) if edges is None else edges
-    item_graph, content = 0.0, projected(w, bench)
+    config, content = bench.config, projected(w, bench)
+    initial, learned, mixed = 0.0, 0.0, 0.0
     for share, (name, feature) in zip(
         softmax(w["importance"]), features(bench).items(), strict=True
     ):
-        initial = by_degrees(cosines_of(neighbours(feature, SETTINGS["knn_k"]), feature))
-        learned = by_degrees(cosines_of(edges[name], content[name]))
-        item_graph += share * (initial_weight * initial + (1 - initial_weight) * learned)
-    power = np.linalg.matrix_power(item_graph, SETTINGS["n_item_layers"])
-    out = mean_of_layers(bipartite(incidence(bench)), tables(w), SETTINGS["n_layers"])
+        initial += share * by_degrees(cosines_of(neighbours(feature, config["knn_k"]), feature))
+        learned += share * by_degrees(cosines_of(edges[name], content[name]))
+        mixed += share * cosines_of(edges[name], content[name])
+    if config["learned_norm"] == "mixed":
+        learned = by_degrees(mixed)
+    weight = config["initial_weight"]
+    item_graph = weight * initial + (1 - weight) * learned
+    power = np.linalg.matrix_power(item_graph, config["n_item_layers"])
+    matrix = {"symmetric": bipartite, "row": row_norm}[config["user_item_norm"]]
+    out = mean_of_layers(matrix(incidence(bench)), tables(w), config["n_layers"])
     out[bench.model.n_users :] += unit(power @ w["item_embedding.weight"])
     return out
 
@@ -86,13 +102,17 @@ def test_some_neighbours_point_away(factory):
 @pytest.mark.parametrize("initial_weight", [0.0, 0.4, 1.0])
 def test_forward_equals_dense_numpy(factory, initial_weight):
     bench = factory(initial_weight=initial_weight)
-    expected = forward_in_numpy(weights(bench.model), bench, initial_weight=initial_weight)
-    assert_forward(bench, expected)
+    assert_forward(bench, forward_in_numpy(weights(bench.model), bench))
 
 
-def test_loss_and_gradients_equal_dense_numpy(factory):
+@pytest.mark.parametrize(
+    "code",
+    [{}, {"user_item_norm": "row"}, {"learned_norm": "mixed"}, {"train_features": True}],
+    ids=str,
+)
+def test_loss_and_gradients_equal_dense_numpy(factory, code):
     # those of the projections, which reach them through the learned weights, are among them
-    bench = factory()
+    bench = factory(**code)
     interaction = batch(bench)
     bench.model.train().begin_epoch()
     edges = edges_in_numpy(weights(bench.model), bench)

@@ -12,6 +12,7 @@ from dense import (
     bipartite,
     bpr,
     by_degrees,
+    contents,
     contrast,
     cosines_of,
     features,
@@ -47,15 +48,15 @@ def views_in_numpy(w, bench):
     n_users = len(interactions)
     adjacency = bipartite(interactions)
     behaviour = mean_of_layers(adjacency, tables(w), SETTINGS["n_layers"])
-    contents = {}
-    for name, feature in features(bench).items():
-        hidden = affine(w, f"project.{name}", feature)
+    views, now = {}, contents(w, bench)
+    for name, feature in features(bench).items():  # the graphs are those of the raw features
+        hidden = affine(w, f"project.{name}", now[name])
         item_h = w["item_embedding.weight"] * sigmoid(affine(w, f"purify.{name}.0", hidden))
         graph = by_degrees(cosines_of(neighbours(feature, SETTINGS["knn_k"]), feature))
         item_h = np.linalg.matrix_power(graph, SETTINGS["n_item_layers"]) @ item_h
-        contents[name] = np.concatenate([adjacency[:n_users, n_users:] @ item_h, item_h])
+        views[name] = np.concatenate([adjacency[:n_users, n_users:] @ item_h, item_h])
 
-    return behaviour, *fuse_by_preference(w, behaviour, contents)
+    return behaviour, *fuse_by_preference(w, behaviour, views)
 
 
 def loss_in_numpy(w, bench, interaction):
@@ -88,6 +89,13 @@ def test_loss_and_gradients_equal_dense_numpy(factory):
     bench = factory()
     interaction = batch(bench)
     assert_loss_and_gradients(bench, interaction, lambda w: loss_in_numpy(w, bench, interaction))
+
+
+def test_trained_features_have_right_gradients(factory):
+    bench = factory(train_features=True)
+    interaction = batch(bench)
+    assert_loss_and_gradients(bench, interaction, lambda w: loss_in_numpy(w, bench, interaction))
+    assert all(bench.model.features[name].grad.any() for name in features(bench))
 
 
 def test_one_modality_has_nothing_but_what_is_common(factory, world):

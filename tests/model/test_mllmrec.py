@@ -20,6 +20,7 @@ from dense import (
 )
 from recbole.data.interaction import Interaction
 
+from recbole_llm.data.tie_order import tie_order
 from recbole_llm.files import sha256_of
 
 SETTINGS = {
@@ -37,13 +38,15 @@ SWITCHES = [
     {"use_gcn_ii": False},
     {"n_item_layers": 2},
     {"user_profile": "random"},
-    {"use_gcn_ui": True, "n_layers": 2},
+    {"use_gcn_ui": True},
+    {"use_gcn_ui": True, "n_layers": 1},
 ]
 factory = maker("MLLMRec", SETTINGS)
 
 
-def refined(config, feature, interactions):
-    """N^-1/2 S* N^-1/2 of eq. 11, by loops."""
+def refined(config, feature, interactions, tokens):
+    """N^-1/2 S* N^-1/2 of eq. 11, by loops; equal coefficients in the order of a hash."""
+    place = tie_order(tokens)
     n = len(feature)
     cosine = unit(feature) @ unit(feature).T
     total = np.zeros((n, n))
@@ -58,11 +61,17 @@ def refined(config, feature, interactions):
             either = (interactions[:, a] + interactions[:, b] > 0).sum()
             if a != b and either:
                 jaccard[b] = (interactions[:, a] * interactions[:, b]).sum() / either
-        for b in np.argsort(-jaccard, kind="stable")[: config["cooccurrence_k"]]:
+        for b in sorted(range(n), key=lambda b: (-jaccard[b], place[b]))[
+            : config["cooccurrence_k"]
+        ]:
             total[a, b] += jaccard[b]
     degree = total.sum(axis=1)
     scale = np.array([1 / np.sqrt(d) if d else 0 for d in degree])
     return scale[:, None] * total * scale
+
+
+def tokens_of(bench):
+    return bench.split.dataset.field2id_token["item_id"]
 
 
 def mlp(w, name, rows):
@@ -76,7 +85,7 @@ def embeddings(w, bench):
     feature = np.concatenate([unit(x) for x in features(bench).values()], axis=1)
     total = hidden = feature
     if config["use_gcn_ii"]:
-        graph = refined(config, feature, interactions)
+        graph = refined(config, feature, interactions, tokens_of(bench))
         for _ in range(config["n_item_layers"]):
             hidden = graph @ hidden
             total = total + hidden
@@ -87,10 +96,11 @@ def embeddings(w, bench):
         count = np.maximum(interactions.sum(axis=1, keepdims=True), 1)
         users = mlp(w, "user_mlp", interactions @ feature / count)
     if config["use_gcn_ui"]:
-        layers = [np.concatenate([users, items])]
+        start = np.concatenate([users, items])
+        layers = [unit(start)]
         for _ in range(config["n_layers"]):
             layers.append(bipartite(interactions) @ layers[-1])
-        users, items = np.split(np.mean(layers, axis=0), [len(users)])
+        users, items = np.split(start + np.sum(layers, axis=0), [len(users)])
     return users, items
 
 
@@ -210,7 +220,7 @@ def test_refined_graph_takes_the_place_of_the_neighbours(world, model):
     bench = world.bench(model, graph_refinement=True, **settings)
     config = {**settings, "use_denoising": True, "use_enhancement": True}
     expected = {
-        name: refined(config, feature, incidence(bench))
+        name: refined(config, feature, incidence(bench), tokens_of(bench))
         for name, feature in features(bench).items()
     }
     if hasattr(bench.model, "item_graph"):  # one mixture of all modalities

@@ -67,7 +67,9 @@ def attention_in_numpy(w, edges, hidden, n_heads):
     return out
 
 
-def views_in_numpy(w, bench, n_hyper_layers=1, use_global=True, use_local=True):
+def views_in_numpy(
+    w, bench, n_hyper_layers=1, use_global=True, use_local=True, attention_input="propagated"
+):
     """Return the final embeddings, and each modality's: by features and by hyperedges."""
     adjacency = bipartite(incidence(bench))
     collaborative = mean_of_layers(adjacency, tables(w), SETTINGS["n_layers"])
@@ -79,7 +81,8 @@ def views_in_numpy(w, bench, n_hyper_layers=1, use_global=True, use_local=True):
         layers = {
             f"{name}.weight": w[f"attention.{name}.weight"] for name in ("query", "key", "value")
         }
-        attended = attention_in_numpy(layers, adjacency, collaborative, SETTINGS["n_heads"])
+        hidden = {"propagated": collaborative, "ids": tables(w)}[attention_input]
+        attended = attention_in_numpy(layers, adjacency, hidden, SETTINGS["n_heads"])
         out = out + SETTINGS["global_weight"] * unit(attended)
     if use_local:
         item_emb = collaborative[bench.model.n_users :]
@@ -100,8 +103,11 @@ def loss_in_numpy(
     use_local=True,
     use_hyper_cl=True,
     use_modality_cl=True,
+    attention_input="propagated",
 ):
-    out, modality, hyper = views_in_numpy(w, bench, n_hyper_layers, use_global, use_local)
+    out, modality, hyper = views_in_numpy(
+        w, bench, n_hyper_layers, use_global, use_local, attention_input
+    )
     user, pos, neg = ids(interaction)
     n_users = bench.model.n_users
     batch_rows = out[user], out[n_users + pos], out[n_users + neg]
@@ -196,6 +202,15 @@ def test_loss_and_gradients_equal_dense_numpy(
     interaction = batch(bench)
     assert_loss_and_gradients(
         bench, interaction, lambda w: loss_in_numpy(w, bench, interaction, n_hyper_layers)
+    )
+
+
+def test_attention_over_the_id_embeddings(factory, no_noise):
+    bench = factory(attention_input="ids")
+    bench.model.train()
+    interaction = batch(bench)
+    assert_loss_and_gradients(
+        bench, interaction, lambda w: loss_in_numpy(w, bench, interaction, attention_input="ids")
     )
 
 

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
 from recbole_llm.graph.hypergraph import Hypergraph, i2i_hypergraph, u2u_hypergraph
-from recbole_llm.graph.knn import knn_graph
 from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.loss import info_nce, ranking_loss
-from recbole_llm.model.modality_graph import modality_names
+from recbole_llm.model.modality_graph import modality_names, nearest_items
 from recbole_llm.model.propagation import propagate_mean, rows, training_adjacency
 from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
@@ -164,4 +163,4 @@ class HeLLMPretrain(DotProductRecommender):
 def _neighbours(dataset: MultimodalDataset, k: int) -> list[Tensor]:
     """Return each modality's top-k edges (2, E), an item counting as its own neighbour (eq. 4)."""
     names = modality_names("HeLLM's item hypergraph", dataset, "set --use_i2i=false")
-    return [knn_graph(dataset.modality(name), k, include_self=True).edge_index for name in names]
+    return [nearest_items(dataset, dataset.modality(name), k).edge_index for name in names]
