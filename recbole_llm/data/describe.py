@@ -68,6 +68,7 @@ def describe_inputs(dataset: Dataset) -> dict[str, Any]:
             "sha256": profile.sha256,
             "missing_users": profile.n_missing,
             "leaky": profile.is_leaky,
+            "image_words": profile.has_image_words,
         }
         for folder, profile in dataset.profile_sets.items()
     }

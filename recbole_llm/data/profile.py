@@ -18,6 +18,8 @@ IDS_FILE = "user_profile_ids.txt"
 ITEM_FEATURE_FILE = "item_mm_feat.npy"
 #: Mark in the names of files that were made from held-out interactions.
 MARK = "LEAKY"
+#: Back end of image descriptions that are class names, without a vision-language model.
+IMAGE_WORDS = "image-words"
 
 
 class UserProfiles(NamedTuple):
@@ -28,12 +30,14 @@ class UserProfiles(NamedTuple):
         n_missing: users without a profile.
         is_leaky: whether prompts were written from validation and test interactions too.
         sha256: hex digest of the features' file.
+        has_image_words: whether class names stand in for descriptions of the images.
     """
 
     feature: Tensor
     n_missing: int
     is_leaky: bool
     sha256: str
+    has_image_words: bool
 
 
 def file_name(name: str, leaky: bool) -> str:
@@ -89,8 +93,13 @@ def load_profiles(folder: Path, users: Sequence[str]) -> UserProfiles:
     if n_missing:
         message = "%s: %d of %d users have no profile and get zeros."
         logging.getLogger().warning(message, folder, n_missing, len(users) - 1)
+    images = report.get("image_model") or {}
     return UserProfiles(
-        torch.from_numpy(feature), n_missing, bool(report["leaky"]), sha256_of(path)
+        torch.from_numpy(feature),
+        n_missing,
+        bool(report["leaky"]),
+        sha256_of(path),
+        images.get("backend") == IMAGE_WORDS,
     )
 
 

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_llm.encoders.hub import find_snapshot, quiet
-from recbole_llm.encoders.images import BadImageError, read_image
+from recbole_llm.encoders.image_batches import ImageEncoder
 from recbole_llm.encoders.text import encoder_version
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _CLASS_TOKEN = re.compile(r"(?:^|[._])(?:cls_token|class_token|class_embedding)$")
 
 
-class ImageEncoder:
+class VisionEncoder(ImageEncoder):
     """A frozen vision model with its image processor, in float32.
 
     ``pooling`` decides what an image's vector is:
@@ -49,17 +48,17 @@ class ImageEncoder:
     """
 
     def __init__(self, name: str, revision: str | None, pooling: str, device: torch.device) -> None:
-        from PIL import Image
+        from PIL.Image import new
 
         self.name, self.device = name, device
         folder, self.version = _find(name, revision)
         self._model, self._processor, no_weights = _load(name, folder)
         self._model.to(device).eval().requires_grad_(False)
         self._tower = getattr(self._model, "vision_model", self._model)
-        sample = self._process(Image.new("RGB", (64, 48), "teal"))
+        sample = self.prepare(new("RGB", (64, 48), "teal"))
         self._sample = {key: tensor.to(device) for key, tensor in sample.items()}
         self.pooling = self._choose(pooling, has_pooler=not no_weights)
-        first, second = self._forward(self._sample), self._forward(self._sample)
+        first, second = self.forward(self._sample), self.forward(self._sample)
         if not torch.equal(first, second):
             raise ValueError(
                 f"image encoder {name!r} gives the same image another vector each time (does it "
@@ -80,51 +79,17 @@ class ImageEncoder:
             "width": self.width,
         }
 
-    def encode(self, batch: Sequence[Path]) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Encode image files.
-
-        Args:
-            batch: paths of image files.
-
-        Returns:
-            vectors: (n, width) float32 of the files that can be read, in order.
-            failed: reasons of the others by index in the batch.
-
-        Raises:
-            ValueError: the image processor makes inputs of different shapes in one batch.
-        """
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            prepared = list(pool.map(self._prepare, batch))
-        failed = {n: reason for n, reason in enumerate(prepared) if isinstance(reason, str)}
-        inputs = [tensors for tensors in prepared if not isinstance(tensors, str)]
-        if not inputs:
-            return np.zeros((0, self.width), dtype=np.float32), failed
-        try:
-            joined = {key: torch.cat([one[key] for one in inputs]) for key in inputs[0]}
-        except RuntimeError as error:
-            raise ValueError(
-                f"image encoder {self.name!r} takes images of different sizes one at a time: "
-                f"give --batch_size=1 ({error})."
-            ) from error
-        return self._forward(joined).cpu().numpy(), failed
-
-    def _prepare(self, path: Path) -> dict[str, Tensor] | str:
-        """Return the model's inputs for an image, or the reason why it has none."""
-        try:
-            return self._process(read_image(path.read_bytes()))
-        except BadImageError as error:
-            return str(error)
-        except OSError as error:
-            return f"cannot be read: {error.strerror or type(error).__name__}"
-        except ValueError as error:
-            return f"refused by the image processor: {error}"
-
-    def _process(self, image: Any) -> dict[str, Tensor]:
+    def prepare(self, image: Image) -> dict[str, Tensor]:
+        """Return what the image processor makes of an image."""
         return dict(self._processor(images=[image], return_tensors="pt"))
 
     @torch.inference_mode()
-    def _forward(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Return (n, width) float32."""
+    def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return (n, width) float32.
+
+        Raises:
+            ValueError: the pooling gives no vectors.
+        """
         inputs = {key: tensor.to(self.device) for key, tensor in inputs.items()}
         if self.pooling == "projected":
             output = self._model.get_image_features(**inputs)

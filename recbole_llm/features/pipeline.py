@@ -22,8 +22,10 @@ from tqdm import tqdm
 
 from recbole_llm.data.atomic import interaction_items, text_columns
 from recbole_llm.data.items import Items, listed_rows
+from recbole_llm.encoders.efficientnet import LiteEncoder
+from recbole_llm.encoders.image_batches import ImageEncoder
 from recbole_llm.encoders.sentences import SentenceEncoder
-from recbole_llm.encoders.vision import ImageEncoder
+from recbole_llm.encoders.vision import VisionEncoder
 from recbole_llm.features.inputs import Inputs, folder_inputs, text_inputs, url_inputs
 from recbole_llm.features.manifest import (
     build_manifest,
@@ -32,7 +34,7 @@ from recbole_llm.features.manifest import (
     write_manifest,
 )
 from recbole_llm.features.partial import PartialFeatures
-from recbole_llm.features.settings import TEXT_ENCODER, EncodeSettings
+from recbole_llm.features.settings import IMAGE_ENCODER, TEXT_ENCODER, EncodeSettings
 from recbole_llm.files import clear_partials_of, sha256_of, write_ids
 
 if TYPE_CHECKING:
@@ -174,8 +176,10 @@ class _Encoding:
         settings, device = self.settings, self.config["device"]
         if settings.modality == "text":
             return SentenceEncoder(settings.encoder or TEXT_ENCODER, settings.revision, device)
-        assert settings.encoder is not None
-        return ImageEncoder(settings.encoder, settings.revision, settings.pooling or "auto", device)
+        pooling = settings.pooling or "auto"
+        if settings.encoder in (None, IMAGE_ENCODER):
+            return LiteEncoder(pooling, device)
+        return VisionEncoder(settings.encoder, settings.revision, pooling, device)
 
     def _identity(self) -> dict[str, Any]:
         """Return all that the file's numbers depend on, except the inputs."""

@@ -10,6 +10,7 @@ MODALITIES = ("text", "image")
 POOLINGS = ("auto", "projected", "pooler", "cls", "mean")
 DTYPES = ("float32", "float16")
 TEXT_ENCODER = "all-minilm-l6-v2"
+IMAGE_ENCODER = "efficientnet-lite0"
 
 _FETCH = Transport()
 _TEXT_ONLY = ("columns",)
@@ -30,7 +31,8 @@ class EncodeSettings:
     encoder: str | None = option(
         None,
         "a folder or Hugging Face id of sentence-transformers (text; default: the embedded "
-        f"{TEXT_ENCODER}) or of a vision model of transformers (image: CLIP, SigLIP, ViT, DINO)",
+        f"{TEXT_ENCODER}) or of a vision model of transformers (image: CLIP, SigLIP, ViT, DINO; "
+        f"default: the embedded {IMAGE_ENCODER})",
         group="encoding",
     )
     revision: str | None = option(
@@ -105,11 +107,8 @@ class EncodeSettings:
         for name in _IMAGE_ONLY if self.modality == "text" else _TEXT_ONLY:
             if self._is_given(name):
                 raise ValueError(f"--{name} does not go with --modality={self.modality}.")
-        if self.modality == "image" and not self.encoder:
-            raise ValueError(
-                "--modality=image needs --encoder: a vision model's folder or Hugging Face id, "
-                "for example --encoder=openai/clip-vit-base-patch32."
-            )
+        if self.revision and self.encoder in (None, TEXT_ENCODER, IMAGE_ENCODER):
+            raise ValueError("--revision goes with --encoder=<Hugging Face id> only.")
         if self.image_folder and self.url_column:
             raise ValueError("--image_folder and --url_column both say where images are. Give one.")
         for name in _URLS_ONLY:

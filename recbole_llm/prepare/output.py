@@ -210,5 +210,6 @@ def write_settings(
         settings["benchmark_filename"] = list(PARTS)
     settings["load_col"] = {"inter": ["user_id", "item_id", *columns]}
     settings["modalities"] = modalities
+    settings |= source.settings
     text = yaml.safe_dump(settings, sort_keys=False, default_flow_style=None)
     (folder / "dataset.yaml").write_text(_COMMENT + text, encoding="utf-8", newline="\n")

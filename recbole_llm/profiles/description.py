@@ -42,6 +42,8 @@ def output_folder(settings: ReasonSettings, config: Config, made_from: Mapping[s
         "columns": made_from["text_columns"],
         "prompts": [made_from["profile_prompt"], made_from["image_prompt"]],
         **{name: getattr(settings, name) for name in _IDENTITY},
+        # Only where set, so that sets without keep the names of their folders.
+        **({"image_words": True} if settings.image_words else {}),
     }
     return default_folder(Path(config["data_path"]), identity, settings.leaky)
 

@@ -36,6 +36,7 @@ from recbole_llm.profiles.answer import Backend
 from recbole_llm.profiles.asking import Outcome, Policy, Question, Usage, ask_all
 from recbole_llm.profiles.backends import build_backend
 from recbole_llm.profiles.description import describe_set, output_folder
+from recbole_llm.profiles.image_words import ImageWords
 from recbole_llm.profiles.item_images import find_item_images, image_folder
 from recbole_llm.profiles.item_texts import full_texts, row_tokens
 from recbole_llm.profiles.output import Folder, read_lines, write_features, write_lines
@@ -282,11 +283,14 @@ class Reasoner:
     def _image_backend(self) -> Backend | None:
         if not self.images or "images" not in self.settings.stages:
             return None
+        if self.settings.image_words:
+            return ImageWords(self.config["device"])
         if self.settings.backend == "transformers" and self.settings.image_model is None:
             raise ValueError(
                 f"{len(self.images)} items have an image in "
-                f"{image_folder(self.settings, self.config)}: give "
-                f"--image_model=FOLDER, a model that takes images, or --image_folder=none."
+                f"{image_folder(self.settings, self.config)}: give --image_model=FOLDER, a model "
+                f"that takes images, --image_words for class names in place of descriptions, or "
+                f"--image_folder=none."
             )
         return build_backend(self.settings, self.config, sees_images=True)
 

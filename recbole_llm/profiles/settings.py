@@ -82,6 +82,12 @@ class ReasonSettings:
     image_model: str | None = option(
         None, "model for images; default on a server: --model_name", group="model"
     )
+    image_words: bool = option(
+        False,
+        "describe an image by the embedded image encoder's five most likely ImageNet class names, "
+        "where there is no model that takes images; records and tables say so",
+        group="model",
+    )
     revision: str | None = option(
         None,
         "branch or commit of a Hugging Face id; on a server: its model's version, as you know it",
@@ -142,6 +148,8 @@ class ReasonSettings:
                 "--backend=openai needs --model_name, the model's name on the server, for example "
                 "--model_name=gemma3:27b."
             )
+        if self.image_words and self.image_model:
+            raise ValueError("--image_words and --image_model both describe images. Give one.")
         if self.backend == "openai":
             _check_address(self.base_url)
 

@@ -32,6 +32,11 @@ class Cell:
         """Whether a run is leaky; a cell with leaky and clean runs has a ``problem``."""
         return any(run.leaky for run in self.runs)
 
+    @property
+    def has_image_words(self) -> bool:
+        """Whether a run's profiles have class names in place of images' descriptions."""
+        return any(run.has_image_words for run in self.runs)
+
     def values(self, part: str, metric: str) -> list[float]:
         """Return the metric of each run that measured it; an empty list if there is a problem."""
         measured = [run.record.metrics.get(part, {}).get(metric) for run in self.runs]
@@ -136,6 +141,7 @@ def _cell(runs: Sequence[Run], spec: Spec, where: str) -> tuple[Cell, list[str]]
         ("data files", [run.record.data.get("files") for run in chosen]),
         ("protocols", [run.record.protocol for run in chosen]),
         ("leaky and clean user profiles", [run.leaky for run in chosen]),
+        ("descriptions of images", [run.has_image_words for run in chosen]),
     ):
         if any(value != values[0] for value in values):
             problem = f"not averaged: different {name}"

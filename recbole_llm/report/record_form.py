@@ -36,6 +36,7 @@ class _FrozenSplit(_Form):
 
 class _Profiles(_Form):
     leaky: bool
+    image_words: bool = False
 
 
 class _Data(_Form):

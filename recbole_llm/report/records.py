@@ -25,6 +25,12 @@ class Run(NamedTuple):
         profiles = self.record.data.get("user_profiles", {})
         return any(profile["leaky"] for profile in profiles.values())
 
+    @property
+    def has_image_words(self) -> bool:
+        """Whether class names stood in for the images' descriptions in the run's profiles."""
+        profiles = self.record.data.get("user_profiles", {})
+        return any(profile.get("image_words", False) for profile in profiles.values())
+
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
     """Read every record of ``<folder>/<run>/record.json`` and ``<folder>/<run>.json``.

@@ -42,6 +42,7 @@ class Line:
     numbers: list[Number | None]
     published: bool = False
     leaky: bool = False
+    has_image_words: bool = False
     budget: str = ""
 
 
@@ -111,6 +112,11 @@ def build_table(spec: Spec, cells: Cells, metrics: Sequence[str] | None, title: 
             "LEAKY: the row's user profiles were written from held-out interactions; it is not "
             "ranked, compared or tested."
         )
+    if any(line.has_image_words for line in lines):
+        notes.append(
+            "(image words): in the row's user profiles, images are described by the five most "
+            "likely ImageNet class names, and not by a vision-language model."
+        )
     return Table(title, columns, lines, gains, comparisons, notes, spec.compare)
 
 
@@ -154,8 +160,13 @@ def _measured_line(cells: Cells, row: Row, columns: Sequence[Column]) -> Line:
     for column, cell in zip(columns, of_row, strict=True):
         stats = cell.mean_std("test", column.metric)
         numbers.append(None if stats is None else Number(stats[0], stats[1], cell.runs))
-    leaky = any(cell.leaky for cell in of_row)
-    return Line(row.label, numbers, leaky=leaky, budget=_budget(of_row))
+    return Line(
+        row.label,
+        numbers,
+        leaky=any(cell.leaky for cell in of_row),
+        has_image_words=any(cell.has_image_words for cell in of_row),
+        budget=_budget(of_row),
+    )
 
 
 def _budget(cells: Sequence[Cell]) -> str:

@@ -45,8 +45,13 @@ def value_text(number: Number | None, published: bool = False) -> str:
 
 
 def label_text(line: Line) -> str:
-    """Return the name of a row, and whether it is published or leaky."""
-    return f"{line.label}{' (published)' if line.published else ''}{' LEAKY' if line.leaky else ''}"
+    """Return the name of a row, and whether it is published, leaky, or has image words."""
+    marks = (
+        (" (published)", line.published),
+        (" (image words)", line.has_image_words),
+        (" LEAKY", line.leaky),
+    )
+    return line.label + "".join(mark for mark, is_set in marks if is_set)
 
 
 def gain_text(gain: float | None) -> str:

@@ -28,8 +28,11 @@ def run_summary(record: RunRecord) -> str:
 def _title(record: RunRecord) -> str:
     split = f", split {record.config['split']}" if record.config.get("split") else ""
     title = f"{record.model} on {record.dataset} ({record.protocol}{split}, seed {record.seed})"
-    if any(profiles["leaky"] for profiles in record.data.get("user_profiles", {}).values()):
+    sets = record.data.get("user_profiles", {}).values()
+    if any(profiles["leaky"] for profiles in sets):
         title += "  LEAKY: its user profiles were written from held-out interactions too"
+    if any(profiles.get("image_words", False) for profiles in sets):
+        title += "  IMAGE WORDS: class names stand in for descriptions of the images"
     return title
 
 

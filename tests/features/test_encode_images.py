@@ -11,6 +11,7 @@ from PIL import EpsImagePlugin, Image
 from shop import ITEMS, picture
 from transformers import AutoImageProcessor, AutoModel
 
+from recbole_llm.encoders.efficientnet import LiteEncoder
 from recbole_llm.encoders.images import FORMATS, BadImageError, read_image
 
 
@@ -67,6 +68,20 @@ def test_rows_are_the_model_s_own_vectors(
     assert np.allclose(feature[:6], direct(encoder, pooling), atol=1e-5)
     assert not feature[6:].any() and manifest["missing"] == {"no image file": 2}
     assert manifest["image_processor"].endswith("Pil")
+
+
+@pytest.mark.llm
+def test_the_embedded_encoder_is_the_default(shop, images, command):
+    assert command("image", "--batch_size=4") == 0
+    feature, manifest = shop.feature("image"), shop.manifest("image")
+    assert (manifest["encoder"], manifest["version"]) == ("efficientnet-lite0", "0.1.0")
+    assert feature.shape == (8, 1280) and manifest["missing"] == {"no image file": 2}
+    encoder = LiteEncoder("auto", torch.device("cpu"))
+    for seed in range(6):  # one image at a time gives the same
+        inputs = encoder.prepare(picture(seed, size=(30 + 5 * seed, 60)))
+        np.testing.assert_allclose(feature[seed], encoder.forward(inputs)[0], atol=1e-4)
+    assert not feature[6:].any()
+    assert command("image", "--encoder=efficientnet-lite0") == 0  # the same by its name
 
 
 def test_images_that_cannot_be_read_are_recorded_and_the_others_encoded(
@@ -174,7 +189,8 @@ def test_hub_id_is_found_in_the_local_cache_and_its_commit_recorded(
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ([], "--modality=image needs --encoder"),
+        (["--pooling=cls"], "'efficientnet-lite0' has no --pooling=cls, it has: mean"),
+        (["--revision=main"], "--revision goes with --encoder=<Hugging Face id> only"),
         (["--encoder={vit}", "--pooling=projected"], "has no --pooling=projected, it has: pooler"),
         (["--encoder={dino}", "--pooling=pooler"], "has no --pooling=pooler, it has: cls, mean"),
         (

@@ -117,6 +117,17 @@ def test_leaky_rows_carry_the_mark_and_are_not_ranked(spec: Any) -> None:
     assert '<tr class="leaky"><td>Ours LEAKY</td>' in page
 
 
+def test_rows_with_image_words_say_so_and_are_ranked(spec: Any) -> None:
+    words = {"files": {"a": "1"}, "split": "s"}
+    words["user_profiles"] = {"p": {"leaky": False, "image_words": True}}
+    add("BPR", 1, [0.2, 0.2])
+    add("Ours", 1, [0.9, 0.9], data=words)
+    write_report(spec())
+    text = Path("reports/t/report.md").read_text()
+    assert "| Ours (image words) | **.9000** | **.9000** |" in text
+    assert "(image words): in the row's user profiles, images are described by" in text
+
+
 @pytest.mark.parametrize(
     ("over", "what"),
     [

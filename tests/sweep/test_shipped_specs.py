@@ -42,6 +42,24 @@ def test_settings_are_those_of_the_models(
     check_settings(spec, {})
 
 
+def test_tables_that_compare_tuned_models_have_the_standing_baselines() -> None:
+    """Each profile too, with the trials that the others have; Pop has nothing to tune."""
+    n_compared = 0
+    for path in SPECS:
+        for profile in load_spec(path).profiles:
+            spec = load_spec(path, profile)
+            if spec.search is None or not spec.tables:
+                continue  # variants of one model
+            n_compared += 1
+            rows = {row.model: row for row in spec.rows}
+            assert {"Pop", "ItemKNN", "EASE"} <= set(rows), f"{path} ({profile})"
+            searched = {name: {entry.name for entry in row.space} for name, row in rows.items()}
+            assert searched["ItemKNN"] == {"k", "shrink"}
+            assert searched["EASE"] == {"reg_weight"}
+            assert rows["ItemKNN"].n_trials is rows["EASE"].n_trials is None
+    assert n_compared >= 8
+
+
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_published_tables_are_there_and_name_the_rows(path: Path) -> None:
     spec = load_spec(path)

@@ -87,6 +87,7 @@ class Source:
         item_columns: columns of the ``.item`` file after ``item_id``, name to type; none: no file.
         text_columns: columns that describe an item, for its text modality.
         multi_hot_columns: modality to a column that is made into zeros and ones.
+        settings: further settings of the dataset, such as how features are scaled.
         inter_columns: columns of the ``.inter`` file after the two identifiers.
         is_split: whether interactions come with a part (train, valid, test); filters, which would
             leave holes in the parts, are not offered then.
@@ -104,6 +105,7 @@ class Source:
     item_columns: Mapping[str, str] = {}
     text_columns: tuple[str, ...] = ()
     multi_hot_columns: Mapping[str, str] = {}
+    settings: Mapping[str, Any] = {}
     inter_columns: tuple[str, ...] = ("rating", "timestamp")
     is_split: ClassVar[bool] = False
     is_local: ClassVar[bool] = False
