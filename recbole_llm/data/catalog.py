@@ -25,6 +25,7 @@ ORIGINS = {
     "electronics": f"{_amazon('Electronics')}.",
     "microlens": "`recbole_llm prepare microlens` builds it.",
     "ml-100k": f"MovieLens-100K comes with RecBole itself; also: {_RECBOLE_LIST}.",
+    "ml-100k-mm": "`recbole_llm prepare ml-100k-content --path=DIR` builds it.",
     "ml-1m": "`recbole_llm prepare movielens --size=1m` builds it.",
     "ml-20m": "`recbole_llm prepare movielens --size=20m` builds it.",
     "sports": f"{_amazon('Sports_and_Outdoors')}; as S3-Rec published it: {_S3REC}; "

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,6 @@ class MovieLens100KContent(Source):
         folder: folder of the files; ``items.csv`` has the columns item_id, title (with the year in
             parentheses), genres (separated by a space) and plot, and may have others.
 
-    Raises:
-        ValueError: ``items.csv`` lacks a column, its ids are those of another catalogue, or there
-            is no image.
-        OSError: a file or folder does not exist.
-        ImportError: the embedded image encoder is not installed.
     """
 
     key = "ml-100k-content"
@@ -51,26 +47,26 @@ class MovieLens100KContent(Source):
     is_local = True
 
     def __init__(self, folder: Path) -> None:
-        self.items = folder / "items.csv"
+        self.items, self.folder = folder / "items.csv", folder / "images"
         self.ratings, self.movies = _RATINGS / "ml-100k.inter", _RATINGS / "ml-100k.item"
-        local_file("items", self.items)
-        missing = [name for name in _COLUMNS if name not in read_header(self.items, ",")]
-        if missing:
+
+    @cached_property
+    def images(self) -> dict[str, Path]:
+        """The image file of each movie that has one, by its id."""
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"{self.folder} is not a folder.")
+        images = find_images(self.folder, _read_titles(self.movies))
+        if not images:
             raise ValueError(
-                f"{self.items} must have the columns {', '.join(_COLUMNS)}; it lacks "
-                f"{', '.join(missing)}."
+                f"{self.folder} has no file <item_id>{'|'.join(IMAGE_SUFFIXES)} of a movie of "
+                f"ml-100k."
             )
-        titles = _read_titles(self.movies)
-        self._check_titles(titles)
-        images = folder / "images"
-        if not images.is_dir():
-            raise FileNotFoundError(f"{images} is not a folder.")
-        self.images = find_images(images, titles)
-        if not self.images:
-            raise ValueError(
-                f"{images} has no file <item_id>{'|'.join(IMAGE_SUFFIXES)} of a movie of ml-100k."
-            )
-        self.encoder = LiteEncoder("auto", torch.device("cpu"))
+        return images
+
+    @cached_property
+    def encoder(self) -> LiteEncoder:
+        """The embedded image encoder."""
+        return LiteEncoder("auto", torch.device("cpu"))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> "MovieLens100KContent":
@@ -87,11 +83,25 @@ class MovieLens100KContent(Source):
         return {"images": len(self.images), "image_encoder": self.encoder.identity}
 
     def local_files(self) -> dict[str, Fetched]:
-        """Return RecBole's ratings and the table of items."""
-        return {
-            "ratings": local_file("ratings", self.ratings),
-            "items": local_file("items", self.items),
-        }
+        """Return RecBole's ratings and the table of items, after all that can be wrong is checked.
+
+        Raises:
+            ValueError: ``items.csv`` lacks a column, its ids are those of another catalogue, or
+                there is no image.
+            OSError: a file or folder does not exist.
+            ImportError: the embedded image encoder is not installed.
+        """
+        files = {"ratings": self.ratings, "items": self.items}
+        local = {role: local_file(role, path) for role, path in files.items()}
+        missing = [name for name in _COLUMNS if name not in read_header(self.items, ",")]
+        if missing:
+            raise ValueError(
+                f"{self.items} must have the columns {', '.join(_COLUMNS)}; it lacks "
+                f"{', '.join(missing)}."
+            )
+        self._check_titles(_read_titles(self.movies))
+        self.chosen()
+        return local
 
     def read_interactions(
         self, files: Mapping[str, Fetched], log: InteractionLog
