@@ -56,6 +56,9 @@ def test_tables_that_compare_tuned_models_have_the_standing_baselines() -> None:
             searched = {name: {entry.name for entry in row.space} for name, row in rows.items()}
             assert searched["ItemKNN"] == {"k", "shrink"}
             assert searched["EASE"] == {"reg_weight"}
+            # Where there is a sequence, what its last item alone says is a row too.
+            shortcut = [row for row in spec.rows if row.settings.get("MAX_ITEM_LIST_LENGTH") == 1]
+            assert len(shortcut) == ("SASRecCausal" in rows)
             assert rows["ItemKNN"].n_trials is rows["EASE"].n_trials is None
     assert n_compared >= 8
 
