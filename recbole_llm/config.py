@@ -4,7 +4,6 @@ Priority, highest first: command line, dict (Python API), config files, our prop
 set: the ``dataset.yaml`` of its folder, else what is shipped), RecBole's.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from recbole.utils import ModelType
 
 import recbole_llm.compat  # noqa: F401 - RecBole is repaired before any of it is used
 from recbole_llm.files import check_writable
-from recbole_llm.launcher import launched, own_gpu
+from recbole_llm.launcher import launched
 from recbole_llm.registry import StageSpec, get_hooks, get_model_class, suggest
 from recbole_llm.secrets import mask_values
 from recbole_llm.settings.checks import (
@@ -24,6 +23,7 @@ from recbole_llm.settings.checks import (
     check_negatives,
     check_size,
 )
+from recbole_llm.settings.device import MPS, gpu_of, share_gpus
 from recbole_llm.settings.fingerprint import fingerprint_of
 from recbole_llm.settings.labels import check_labels_and_negatives
 from recbole_llm.settings.resolve import (
@@ -44,9 +44,6 @@ _UNLISTED_KEYS = frozenset(
 
 # RecBole's own way to several processes, in whose place a launcher starts them.
 _RECBOLE_PROCESSES = frozenset("local_rank nproc world_size offset ip port single_spec".split())
-
-# RecBole changes the variable for the process to the GPUs that it is to use.
-_VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 # What a stage takes over from the model it is a stage of; the rest is its own default.
 _STAGE_KEYS = (
@@ -293,14 +290,16 @@ class Config(RecBoleConfig):
 
     def _init_device(self) -> None:
         """Choose the device; of several processes each has a GPU, and the first one reports."""
+        final, asked = self.final_config_dict, self.external_config_dict.get("device")
+        if asked is not None:
+            if "gpu_id" in self.external_config_dict:
+                raise ValueError("device and gpu_id say the same thing; give one of them.")
+            final["gpu_id"] = gpu_of(str(asked))
         if launched().n_processes > 1 and not self._stage:  # a stage takes the keys over
-            final = self.final_config_dict
-            gpu_id = final["gpu_id"]
-            gpu_id = ",".join(map(str, gpu_id if isinstance(gpu_id, (list, tuple)) else [gpu_id]))
-            final["gpu_id"] = own_gpu(gpu_id, _VISIBLE_GPUS)
-            if launched().rank:
-                final["show_progress"] = final["log_wandb"] = False
+            share_gpus(final)
         super()._init_device()
+        if asked == "mps":
+            final["device"] = MPS
 
     def fingerprint(self) -> str:
         """Return a sha256 hex digest of every setting that a number can depend on."""
@@ -324,6 +323,9 @@ def stage_config(config: Config, name: str, spec: StageSpec) -> Config:
     settings = {key: config[key] for key in handed if key in config}
     settings["data_path"] = str(Path(config["data_path"]).parent)
     settings["modalities"] = config["modalities"]
+    if config["device"].type == "mps":
+        settings["device"] = "mps"
+        settings.pop("gpu_id", None)
     if config["split"] is not None:
         settings["split"] = config["split_dir"]
     elif config["protocol"] == "custom" or "eval_args" in external:

@@ -25,6 +25,7 @@ settings:
   --split NAME           a split frozen by `recbole_llm split`, in place of --protocol
   --resume               resume the newest unfinished run of the same settings
   --save_topk=K          save every user's K best items, for `recbole_llm verify`
+  --device=NAME          cpu, cuda, cuda:1 or mps; an error where it is not there
   --quiet, --verbose     the result and warnings alone; or settings and data on the console as well
   --KEY=VALUE            any setting of RecBole or of the model; --a.b=VALUE sets b inside a
 

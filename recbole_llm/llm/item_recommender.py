@@ -252,6 +252,20 @@ class ItemRecommender(FrozenTrunkRecommender):
         states = self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
         return self.score_head(states).flatten()
 
+    @torch.no_grad()
+    def user_views(self, interaction: Interaction) -> dict[str, Tensor]:
+        """Return the rows of a batch of users whose products with the items' are the scores."""
+        states = self(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN])
+        return {"": self.score_head.user_rows(states)}
+
+    def export(self) -> dict[str, Tensor]:
+        """Return the items' rows, which go with ``user_views``."""
+        return {"item_embedding": self.score_head.item_rows().detach().cpu()}
+
+    def head_weights(self) -> dict[str, Tensor]:
+        """Return the weights of the score head by name."""
+        return self.score_head.weights()
+
     def export_adapter(self, folder: Path) -> Path:
         """Write the LoRA weights as a folder that PEFT reads."""
         save_adapter(self.llm, folder)

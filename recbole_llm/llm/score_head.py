@@ -34,6 +34,24 @@ class ScoreHead(nn.Module):
         """Return the rows (N, k) that states (N, h) compare the items with."""
         return states
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return what scores are made of: ``items`` (I, k), and ``bias`` (I,) where there is one.
+
+        A tied head adds ``projection`` W (k, h); without it k is h.
+        """
+        parts = {"items": self.table()}
+        return parts if self.bias is None else parts | {"bias": self.bias}
+
+    def user_rows(self, states: Tensor) -> Tensor:
+        """Return rows (N, k) of states, or (N, k + 1), whose products with items are the scores."""
+        query = self.query(wide(states))
+        return query if self.bias is None else F.pad(query, (0, 1), value=1.0)
+
+    def item_rows(self) -> Tensor:
+        """Return the items' rows (I, k), or (I, k + 1), that go with ``user_rows``."""
+        table = self.table()
+        return table if self.bias is None else torch.cat([table, self.bias.unsqueeze(1)], dim=1)
+
     def forward(self, states: Tensor) -> Tensor:
         """Return the scores (N, I) of states (N, h)."""
         with torch.autocast(states.device.type, enabled=False):
@@ -83,6 +101,10 @@ class TiedHead(ScoreHead):
     def query(self, states: Tensor) -> Tensor:
         """Return W h of each state, (N, k)."""
         return F.linear(states, self.weight)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return what scores are made of: T, b and W."""
+        return super().weights() | {"projection": self.weight}
 
 
 class FullHead(ScoreHead):

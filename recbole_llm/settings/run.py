@@ -19,6 +19,7 @@ from recbole_llm.settings.group import (
 from recbole_llm.settings.values import Bool, Choice, Float, Int, Origin, Setting, Text
 
 _INTERVAL = re.compile(r"[(\[]\s*[-+]?[\d.e]+\s*,\s*(?:[-+]?[\d.e]+|inf)\s*[)\]]")
+_DEVICE = re.compile(r"cpu|mps|cuda(?::\d{1,3})?")
 _MODE = re.compile(r"full|labeled|(?:uni|pop)[1-9]\d*")
 
 
@@ -35,6 +36,21 @@ class Intervals(Setting):
 
     def __str__(self) -> str:
         return "str"
+
+
+class Device(Setting):
+    """A device by torch's name."""
+
+    def accepts(self, value: Any) -> bool:
+        """Return whether torch has a device of this name; whether it is there is seen later."""
+        return isinstance(value, str) and _DEVICE.fullmatch(value) is not None
+
+    def words(self, plural: bool = False) -> str:
+        """Return the names."""
+        return "cpu, cuda, cuda:N (N a number from 0) or mps"
+
+    def __str__(self) -> str:
+        return "cpu | cuda | cuda:N | mps"
 
 
 class Mode(Setting):
@@ -175,6 +191,7 @@ OVERALL = Settings(
     seed=Int(0, 2**32 - 1),  # numpy's range
     resume=Bool(),
     checkpoint_s=Float(0),
+    device=Optional(Device()),
     torch_threads=Optional(Int(1, 1024)),  # torch dies of a number that the system cannot start
     data_path=Text(),
     modalities=Optional(MapOf(Modality())),

@@ -21,7 +21,8 @@ from recbole_llm.sweep.worker import work
 HEARTBEAT_S = 30
 #: Settings of the command line: those that change neither a number nor the place of the records.
 PLACE_KEYS = frozenset(
-    "cache_dir checkpoint_s data_path gpu_id show_progress state torch_threads use_gpu".split()
+    "cache_dir checkpoint_s data_path device gpu_id show_progress state torch_threads "
+    "use_gpu".split()
 )
 
 
