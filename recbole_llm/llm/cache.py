@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from recbole_llm.llm.decoder import decoder_layers
+from recbole_llm.llm.decoder import cache_arguments, decoder_layers
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -45,7 +45,7 @@ def record_states(model: nn.Module, inputs_embeds: Tensor) -> tuple[LayerStates,
         (1, h) of the last token after the final norm. Gradients flow through all of them.
     """
     cache = _cache_of([_layer_classes()[1]() for _ in decoder_layers(model)])
-    output = model(inputs_embeds=inputs_embeds, past_key_values=cache, use_cache=True)
+    output = model(inputs_embeds=inputs_embeds, **cache_arguments(model, cache))
     layers: list[Any] = cache.layers
     return [(layer.keys, layer.values) for layer in layers], output.last_hidden_state[:, -1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,10 +66,25 @@ def last_hidden(
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         position_ids=position_ids,
-        past_key_values=cache,
-        use_cache=cache is not None,
+        **cache_arguments(model, cache),
     )
     return output.last_hidden_state[:, -1]
+
+
+def cache_arguments(model: Any, cache: DynamicCache | None) -> dict[str, Any]:
+    """Return the arguments that give a trunk a cache; None stands for a pass without one.
+
+    Releases of transformers call it ``cache`` or ``past_key_values``.
+
+    Args:
+        model: trunk, plain or with adapters.
+        cache: key/value cache.
+    """
+    if cache is None:
+        return {"use_cache": False}
+    trunk = model.get_base_model() if hasattr(model, "get_base_model") else model
+    is_new = "cache" in inspect.signature(trunk.forward).parameters
+    return {"cache" if is_new else "past_key_values": cache, "use_cache": True}
 
 
 def _check_cache(model: nn.Module, inputs_embeds: Tensor, cache: DynamicCache) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_llm.llm.cache import LayerStates, join_states, read_only_cache, record_states
-from recbole_llm.llm.decoder import decoder_layers
+from recbole_llm.llm.decoder import cache_arguments, decoder_layers
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
@@ -107,8 +107,7 @@ def _attend(
         inputs_embeds=inputs,
         attention_mask=mask.unsqueeze(1),
         position_ids=position,
-        past_key_values=cache,
-        use_cache=cache is not None,
+        **cache_arguments(model, cache),
     )
     return output.last_hidden_state
 
