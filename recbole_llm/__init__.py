@@ -3,6 +3,7 @@
 Importing this package alone loads no torch; its functions are imported when first asked for.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from recbole_llm.version import __version__
@@ -28,6 +29,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _FUNCTIONS:
         raise AttributeError(f"module 'recbole_llm' has no attribute {name!r}")
+    if name in ("prepare", "report", "sweep"):  # packages that can be called
+        return importlib.import_module(f"recbole_llm.{name}")
     from recbole_llm import api
 
     return getattr(api, name)

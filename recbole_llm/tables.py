@@ -8,9 +8,12 @@ import codecs
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 _EXAMPLE = "user_id:token<TAB>item_id:token..."
@@ -94,7 +97,7 @@ def check_count(path: Path, n_read: int, n_rows: int) -> None:
 
 def check_values(
     path: Path,
-    frame: pd.DataFrame,
+    frame: "pd.DataFrame",
     names: Sequence[str],
     numbers: Sequence[str],
     encoding: str | None,

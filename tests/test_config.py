@@ -220,7 +220,7 @@ def test_origin_of_a_wrong_value_is_named(writer: Write) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("LigtGCN", r"unknown model 'LigtGCN'\. Did you mean 'LightGCN'\? Ours: BM3,"),
+        ("LigtGCN", r"unknown model 'LigtGCN'\. Did you mean 'LightGCN'\? Ours: AlphaRec, BM3,"),
         ("sasrec", r"unknown model 'sasrec'\. Did you mean 'SASRec'\?"),
         ("no_such_module:Model", r"cannot import module 'no_such_module'.*PYTHONPATH"),
         ("collections:Countr", r"module 'collections' has no class 'Countr'\. Did you mean"),

@@ -63,7 +63,6 @@ RUNS: dict[str, dict[str, Any]] = {
         **GENRES,
         "learning_rate": 0.001,
         "train_batch_size": 47,
-        "prefixes_per_user": 3,
         "MAX_ITEM_LIST_LENGTH": 10,
         "prompt": "hellm_short",
         "pool_dim": 4,

@@ -9,7 +9,6 @@ from typing import Any
 from recbole_llm.cli.logs import log_warnings
 from recbole_llm.cli.options import add_options, build_settings
 from recbole_llm.cli.settings import parse_data_settings
-from recbole_llm.data.profile import IMAGE_WORDS
 
 HELP = "describe images and write preference profiles (MLLMRec)"
 
@@ -67,6 +66,8 @@ def _print_folder(folder: Path) -> None:
 
 def _summary(report: Mapping[str, Any], folder: Path) -> str:
     """Return the counts of each stage, and the folder."""
+    from recbole_llm.data.profile import IMAGE_WORDS
+
     mark = " [LEAKY: with held-out interactions, for the ablation only]" if report["leaky"] else ""
     if (report.get("image_model") or {}).get("backend") == IMAGE_WORDS:
         mark += " [image words: class names stand in for descriptions of the images]"

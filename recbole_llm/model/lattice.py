@@ -41,7 +41,7 @@ from recbole_llm.model.propagation import (
     training_row_adjacency,
 )
 from recbole_llm.settings.group import Settings
-from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.run import OVERALL, TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
 
 
@@ -58,6 +58,7 @@ class LATTICE(DotProductRecommender):
         TRAINING
         | REFINEMENT
         | TRAINED_FEATURES
+        | OVERALL.pick("lr_schedule")
         | Settings(
             embedding_size=Int(1),
             n_layers=Int(0),

@@ -37,7 +37,7 @@ from recbole_llm.model.propagation import (
 )
 from recbole_llm.processes import WHOLE, Share
 from recbole_llm.settings.group import Settings
-from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.run import OVERALL, TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
 
 
@@ -71,6 +71,7 @@ class MGCN(DotProductRecommender):
         TRAINING
         | REFINEMENT
         | TRAINED_FEATURES
+        | OVERALL.pick("lr_schedule")
         | Settings(
             embedding_size=Int(1),
             n_layers=Int(0),

@@ -39,7 +39,7 @@ from recbole_llm.model.propagation import (
     triplet_rows,
 )
 from recbole_llm.settings.group import MapOf, Optional, Settings
-from recbole_llm.settings.run import TRAINING
+from recbole_llm.settings.run import OVERALL, TRAINING
 from recbole_llm.settings.values import Choice, Float, Int
 
 
@@ -70,6 +70,7 @@ class SMORE(DotProductRecommender):
         TRAINING
         | REFINEMENT
         | TRAINED_FEATURES
+        | OVERALL.pick("lr_schedule")
         | Settings(
             embedding_size=Int(1),
             n_layers=Int(0),

@@ -69,7 +69,6 @@ HELLM = [
     "--prompt=hellm_short",
     "--graph_stage={embedding_size: 16, epochs: 1, eval_step: 1, knn_k: 3}",
     "--sequence_stage={hidden_size: 16, inner_size: 32, epochs: 1}",
-    "--prefixes_per_user=2",
     "--prefix_mlp_size=8",
     "--pool_dim=4",
     "--lora_r=2",
@@ -99,7 +98,7 @@ def test_every_command_that_is_recommended_builds_that_dataset():
     commands = {
         name: re.findall(r"`recbole_llm prepare ([^`]*)`", text) for name, text in ORIGINS.items()
     }
-    assert sum(map(len, commands.values())) == 10
+    assert sum(map(len, commands.values())) == 11
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     for name, lines in commands.items():

@@ -48,7 +48,7 @@ def test_a_pipe_gets_a_line_a_stage_and_epoch(
 ) -> None:
     words = [
         "--model=HeLLM", "--dataset=ml-100k", f"--data_path={small_ml100k}", "--epochs=2",
-        f"--llm_path={tiny_llm}", "--MAX_ITEM_LIST_LENGTH=5", "--prefixes_per_user=1",
+        f"--llm_path={tiny_llm}", "--MAX_ITEM_LIST_LENGTH=5",
         "--train_batch_size=64", "--learning_rate=0.001", "--pool_dim=4", "--torch_threads=1",
         "--lora_targets=[gate_proj]", "--stopping_step=9",
         *(f"--{stage}_stage.epochs=1" for stage in ("graph", "sequence")),

@@ -29,7 +29,8 @@ def external_tables(
         found = stage_outputs["external"]
     item_table = found["item_embedding"].float().clone()
     item_table[0] = 0
-    use_mean = chosen == "text" or (chosen == "sasrec" and config["sasrec_user"] == "mean")
+    of_sasrec = config["sasrec_user"]
+    use_mean = chosen == "text" or (chosen == "sasrec" and of_sasrec == "mean")
     if use_mean:
         user_table = spmm(user_mean_matrix(dataset), item_table)
     else:

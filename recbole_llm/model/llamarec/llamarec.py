@@ -58,6 +58,7 @@ from recbole_llm.model.llamarec.candidates import (
 from recbole_llm.model.llamarec.prompt import TitlePrompt, letter_ids, load_template
 from recbole_llm.model.llamarec.titles import read_titles, title_columns
 from recbole_llm.model.stage import frozen_stage
+from recbole_llm.processes import WHOLE, Share
 from recbole_llm.registry import StageSpec
 from recbole_llm.settings.group import ListOf, MapOf, Optional, Settings
 from recbole_llm.settings.run import OVERALL
@@ -96,6 +97,7 @@ class LlamaRec(FrozenTrunkRecommender, ModelHooks):
     input_type = InputType.POINTWISE
     train_loader = CountedPrefixLoader
     needs_history = True
+    draws_by_row = False  # the order of candidates is drawn for the whole batch
     needs_head = True
     letter_rows: Tensor  # (C, h) float32, rows of the language-model head
     llm: Any  # the frozen trunk in PEFT's wrapper
@@ -205,6 +207,22 @@ class LlamaRec(FrozenTrunkRecommender, ModelHooks):
         Rows whose next item is not among the retriever's C best are left out; a batch without any
         other row has the loss zero.
         """
+        return self.loss_share(interaction, WHOLE)
+
+    def loss_share(self, batch: Interaction, share: Share) -> Tensor:
+        """Return a process's share of the loss: its own rows among those that count."""
+        items, is_target = self._choices(batch)
+        counted = is_target.any(dim=1)  # (B,)
+        kept = torch.zeros_like(counted)
+        kept[share.rows(len(counted))] = counted[share.rows(len(counted))]
+        if not kept.any():
+            return torch.zeros((), device=kept.device, requires_grad=True)
+        letters = self(batch[self.ITEM_SEQ][kept], batch[self.ITEM_SEQ_LEN][kept], items[kept])
+        place = is_target[kept].long().argmax(dim=1)
+        return F.cross_entropy(letters, place, reduction="sum") / counted.sum()
+
+    def _choices(self, interaction: Interaction) -> tuple[Tensor, Tensor]:
+        """Return each row's candidates (B, C), shuffled, and which of them is the next item."""
         target, user = interaction[self.ITEM_ID], interaction[self.USER_ID]
         scores = self.candidates.scores(interaction)
         scores = self.candidates.open_scores(
@@ -215,14 +233,7 @@ class LlamaRec(FrozenTrunkRecommender, ModelHooks):
         else:
             items = self.candidates.retrieved(scores)
         items = shuffled(items)
-        is_target = items == target.unsqueeze(1)  # (B, C)
-        kept = is_target.any(dim=1)
-        if not kept.any():
-            return torch.zeros((), device=target.device, requires_grad=True)
-        letters = self(
-            interaction[self.ITEM_SEQ][kept], interaction[self.ITEM_SEQ_LEN][kept], items[kept]
-        )
-        return F.cross_entropy(letters, is_target[kept].long().argmax(dim=1))
+        return items, items == target.unsqueeze(1)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Return scores of every item for each user, (B * I,), flat as the evaluator expects."""

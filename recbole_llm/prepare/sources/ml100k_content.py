@@ -1,25 +1,25 @@
 """Posters and plots for the ratings of MovieLens 100K that come with RecBole."""
 
 import csv
+import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import recbole
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recbole_llm.encoders.efficientnet import WIDTH, LiteEncoder
 from recbole_llm.encoders.images import IMAGE_SUFFIXES, find_images
 from recbole_llm.prepare.interactions import InteractionLog
 from recbole_llm.prepare.lines import LineCount, for_each_row, read_header
 from recbole_llm.prepare.raw_files import Fetched, local_file
 from recbole_llm.prepare.sources.base import Feature, ItemWriter, Option, Size, Source
 
-_RATINGS = Path(recbole.__file__).parent / "dataset_example" / "ml-100k"
+if TYPE_CHECKING:
+    from recbole_llm.encoders.efficientnet import LiteEncoder
+
 _COLUMNS = ("item_id", "title", "genres", "plot")
 _BATCH = 64  # images encoded at a time
 _WRONG_TITLES = 0.1  # share of titles from which the ids are those of another catalogue
@@ -48,7 +48,9 @@ class MovieLens100KContent(Source):
 
     def __init__(self, folder: Path) -> None:
         self.items, self.folder = folder / "items.csv", folder / "images"
-        self.ratings, self.movies = _RATINGS / "ml-100k.inter", _RATINGS / "ml-100k.item"
+        (package,) = importlib.util.find_spec("recbole").submodule_search_locations
+        ratings = Path(package) / "dataset_example" / "ml-100k"
+        self.ratings, self.movies = ratings / "ml-100k.inter", ratings / "ml-100k.item"
 
     @cached_property
     def images(self) -> dict[str, Path]:
@@ -64,8 +66,12 @@ class MovieLens100KContent(Source):
         return images
 
     @cached_property
-    def encoder(self) -> LiteEncoder:
+    def encoder(self) -> "LiteEncoder":
         """The embedded image encoder."""
+        import torch
+
+        from recbole_llm.encoders.efficientnet import LiteEncoder
+
         return LiteEncoder("auto", torch.device("cpu"))
 
     @classmethod
@@ -135,7 +141,7 @@ class MovieLens100KContent(Source):
 
     def features(self, files: Mapping[str, Fetched]) -> dict[str, Feature]:
         """Return the images' features; an image that cannot be read counts as missing."""
-        return {"image": Feature(WIDTH, np.float32, self._encoded())}
+        return {"image": Feature(self.encoder.width, np.float32, self._encoded())}
 
     def _encoded(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
         tokens, paths = list(self.images), list(self.images.values())

@@ -58,14 +58,23 @@ def same_where_checked(before: dict, after: dict) -> bool:
         elif key == "data" and isinstance(new, dict):
             left_out = {"modalities", "user_profiles"}
             old, new = ({k: v for k, v in c.items() if k not in left_out} for c in (old, new))
-        elif key == "metrics_cold":  # a record without them says so
-            parts = [part for part in old if part in new]
-            old, new = {p: old[p] for p in parts}, {p: new[p] for p in parts}
+        elif key == "metrics_cold":  # what a record leaves out, it does not claim
+            old, new = claimed_by_both(old or {}, new or {})
         elif key == "metrics" and near(old, new):
             continue
         if shown(old) != shown(new):
             return False
     return True
+
+
+def claimed_by_both(old: dict, new: dict) -> tuple[dict, dict]:
+    """Return two nested dicts without the keys that one of them lacks."""
+    pairs = {key: (old[key], new[key]) for key in old if key in new}
+    nested = {
+        key: claimed_by_both(*pair) if all(isinstance(x, dict) for x in pair) else pair
+        for key, pair in pairs.items()
+    }
+    return {key: pair[0] for key, pair in nested.items()}, {k: p[1] for k, p in nested.items()}
 
 
 def near(old: object, new: object) -> bool:
