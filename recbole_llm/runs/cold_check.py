@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterator, Mapping
 
 from recbole_llm.record import RunRecord
+from recbole_llm.runs.catalogue import Catalogue
 from recbole_llm.runs.evaluated import Evaluated, known_items, part_pairs
-from recbole_llm.runs.metrics import Catalogue, recompute
+from recbole_llm.runs.list_metrics import Lists
+from recbole_llm.runs.metrics import recompute
 from recbole_llm.runs.rounding import Rounding
 
 _GROUPS = ("cold_users", "cold_items", "cold_items_only")
@@ -91,14 +93,16 @@ def _metrics(
 ) -> dict[str, float] | None:
     """Return the metrics of some rows, or None where the lists would be others for them alone."""
     if evaluated.is_sequential:
-        lists = [evaluated.lists[row] for row, _, _ in pairs]
+        items = [evaluated.lists[row] for row, _, _ in pairs]
+        users = [user for _, user, _ in pairs]
         positives = [{item} for _, _, item in pairs]
     else:
         items_of: dict[str, set[str]] = {}
         for _, user, item in pairs:
             items_of.setdefault(user, set()).add(item)
         chosen = [ranking for ranking in evaluated.rankings if ranking.user in items_of]
-        lists = [ranking.items for ranking in chosen]
+        items = [ranking.items for ranking in chosen]
+        users = [ranking.user for ranking in chosen]
         positives = [items_of[ranking.user] for ranking in chosen]
         if record.config.get("mask_history", True):
             known = known_items(evaluated.history)
@@ -106,8 +110,6 @@ def _metrics(
                 # a known item that the part holds as well is hidden where it is not measured
                 if (set(ranking.items) & known.get(ranking.user, set())) - held:
                     return None
-    found = {
-        name: recompute(name, lists, positives, catalogue)
-        for name in record.metrics[evaluated.part]
-    }
+    lists = Lists(items, users, positives)
+    found = {name: recompute(name, lists, catalogue) for name in record.metrics[evaluated.part]}
     return {name: value for name, value in found.items() if value is not None}

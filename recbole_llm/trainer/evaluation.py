@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.data.tie_order import tie_order
+from recbole_llm.metrics.base import USERS
 from recbole_llm.processes import from_main, gathered_rows, n_processes, own_share
 from recbole_llm.trainer.ranking import Ranking, rank_batch
 from recbole_llm.trainer.saving import SavingMixin
@@ -67,6 +68,7 @@ class EvaluationMixin(SavingMixin):
         hits, n_positives = ranking.hits[:, :k], ranking.n_positives
         struct.set("rec.topk", torch.cat([hits.int(), n_positives.int().unsqueeze(1)], dim=1))
         struct.set("rec.items", ranking.items[:, :k])
+        struct.set(USERS, ranking.users)
         return struct
 
     def _rank(self, eval_data: FullRankLoader, show_progress: bool) -> Ranking:
