@@ -10,7 +10,8 @@ from recbole_llm.runs.list_metrics import Lists
 from recbole_llm.runs.metrics import recompute
 from recbole_llm.runs.rounding import Rounding
 
-_GROUPS = ("cold_users", "cold_items", "cold_items_only")
+_WARM = ("warm_users", "warm_items")
+_GROUPS = ("cold_users", "cold_items", "cold_items_only", *_WARM)
 
 
 def compare_cold(
@@ -44,10 +45,15 @@ def compare_cold(
     for name in _GROUPS:
         pairs = groups[name.removesuffix("_only")]
         expected: dict[str, float] = {}
-        if pairs:
+        if pairs and name in _WARM and name not in recorded:
+            unchecked.append(f"{part} metrics of {name}, which the record lacks")
+        elif pairs:
             counts = {"n_interactions": len(pairs), "n_users": len({user for _, user, _ in pairs})}
+            hides = name not in _WARM and bool(record.config.get("mask_history", True))
             metrics = (
-                None if name == "cold_items_only" else _metrics(record, evaluated, pairs, catalogue)
+                None
+                if name == "cold_items_only"
+                else _metrics(record, evaluated, pairs, catalogue, hides)
             )
             if metrics is None:
                 unchecked.append(f"{part} metrics of {name}, which the lists do not show")
@@ -74,15 +80,21 @@ def _compared(
 
 
 def _cold_pairs(evaluated: Evaluated) -> dict[str, list[tuple[int, str, str]]]:
-    """Return the rows of a part with a cold user, and with a cold item: (row, user, item)."""
+    """Return the rows of a part by group: (row, user, item); the warm ones where some are cold."""
     trained = known_items(evaluated.history[:1])
     warm = set().union(*trained.values())
     users, items = part_pairs(evaluated.dataset)
     rows = list(zip(range(len(users)), users, items, strict=True))
-    return {
+    groups = {
         "cold_users": [row for row in rows if row[1] not in trained],
         "cold_items": [row for row in rows if row[2] not in warm],
     }
+    for name, rest in (
+        ("users", [row for row in rows if row[1] in trained]),
+        ("items", [row for row in rows if row[2] in warm]),
+    ):
+        groups[f"warm_{name}"] = rest if groups[f"cold_{name}"] else []
+    return groups
 
 
 def _metrics(
@@ -90,6 +102,7 @@ def _metrics(
     evaluated: Evaluated,
     pairs: list[tuple[int, str, str]],
     catalogue: Catalogue,
+    hides_known: bool,
 ) -> dict[str, float] | None:
     """Return the metrics of some rows, or None where the lists would be others for them alone."""
     if evaluated.is_sequential:
@@ -104,7 +117,7 @@ def _metrics(
         items = [ranking.items for ranking in chosen]
         users = [ranking.user for ranking in chosen]
         positives = [items_of[ranking.user] for ranking in chosen]
-        if record.config.get("mask_history", True):
+        if hides_known:
             known = known_items(evaluated.history)
             for ranking, held in zip(chosen, positives, strict=True):
                 # a known item that the part holds as well is hidden where it is not measured

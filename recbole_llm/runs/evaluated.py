@@ -141,7 +141,7 @@ def part_pairs(dataset: Dataset) -> tuple[list[str], list[str]]:
 
 def popularity(train: Dataset) -> dict[str, int]:
     """Return how often training has each item, in the order of item ids."""
-    counts = Counter(train.inter_feat[train.iid_field].tolist())
+    counts = Counter(interaction_pairs(train)[1].tolist())
     tokens = all_tokens(train, train.iid_field)
     return {tokens[item]: counts[item] for item in sorted(counts)}
 

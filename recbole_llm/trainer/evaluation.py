@@ -55,8 +55,13 @@ class EvaluationMixin(SavingMixin):
             self.ranking = None
             result = super().evaluate(eval_data, False, show_progress=show_progress)
         else:
-            self.ranking = ranking = self._rank(eval_data, show_progress)
-            result = from_main(lambda: self.evaluator.evaluate(self._collected(ranking)))
+            self.ranking = self._rank(eval_data, show_progress)
+            return self.measure(self.ranking)
+        return OrderedDict((name, float(value)) for name, value in result.items())
+
+    def measure(self, ranking: Ranking) -> "OrderedDict[str, float]":
+        """Return the metrics of some lists; of several processes all get those of the first."""
+        result = from_main(lambda: self.evaluator.evaluate(self._collected(ranking)))
         return OrderedDict((name, float(value)) for name, value in result.items())
 
     def _collected(self, ranking: Ranking) -> DataStruct:
