@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from metric_lists import CUT
 
+from recbole_llm.cli.main import main
 from recbole_llm.config import Config
 from recbole_llm.record import RunRecord
 from recbole_llm.report.statistics import smaller_is_better
@@ -117,3 +118,47 @@ def test_directions_and_short_names() -> None:
     assert Config("LightGCN", "ml-100k")["valid_metric_bigger"]
     gap = {"metrics": ["UserGroupGap"], "valid_metric": "UserGroupGap@10"}
     assert not Config("LightGCN", "ml-100k", command_line=gap)["valid_metric_bigger"]
+
+
+def test_warm_items_are_measured_apart(runner: Train) -> None:
+    """The warm positives alone, in the saved lists."""
+    record = runner("ItemKNN", topk=[10], valid_metric="Recall@10", save_topk=10)
+    run, group = load(record.folder), record.metrics_cold["test"]["warm_items"]
+    trained = set(run.split.train.inter_feat["item_id"].tolist())
+    users, items = (run.split.test.inter_feat[f].tolist() for f in ("user_id", "item_id"))
+    rows = zip(users, items, strict=True)
+    warm = [(user, item) for user, item in rows if item in trained]
+    assert group["n_interactions"] == len(warm) < len(run.split.test)
+    assert group["n_users"] == len({user for user, _ in warm})
+    recalls = []
+    for ranking in read_rankings(Path(record.files["topk_test"])):
+        user = run.split.dataset.token2id("user_id", ranking.user)
+        held = {item for one, item in warm if one == user}
+        listed = set(run.split.dataset.token2id("item_id", ranking.items).tolist())
+        recalls += [len(held & listed) / len(held)] if held else []
+    assert group["recall@10"] == pytest.approx(np.mean(recalls), abs=1e-6)
+    assert "test warm_items: 4 values as recorded" in verify_run(record.folder).text
+
+
+def test_cold_and_warm_users_make_up_the_part(runner: Train, own_ml100k: Path) -> None:
+    options = ["--protocol=global_time", "--unseen_users=keep", f"--data_path={own_ml100k}"]
+    assert main(["split", "--dataset=ml-100k", *options]) == 0
+    (name,) = [path.name for path in (own_ml100k / "ml-100k" / "splits").iterdir()]
+    record = runner("ItemKNN", split=name, data_path=str(own_ml100k), save_topk=20)
+    groups = [record.metrics_cold["test"][f"{kind}_users"] for kind in ("cold", "warm")]
+    n_users = [group["n_users"] for group in groups]
+    assert min(n_users) > 0
+    for metric, value in record.metrics["test"].items():
+        both = np.average([group[metric] for group in groups], weights=n_users)
+        assert value == pytest.approx(both, abs=2e-6)
+    assert sum(group["n_interactions"] for group in groups) == record.data["n_interactions"][2]
+    path = Path(record.folder) / "record.json"
+    assert verify_run(path).agrees
+    record.metrics_cold["test"]["warm_users"]["recall@10"] += 0.01
+    record.save()
+    assert "test warm_users recall@10: recorded" in verify_run(path).text
+    del record.metrics_cold["test"]["warm_users"]
+    record.save()
+    assert (
+        "not checked: test metrics of warm_users, which the record lacks" in verify_run(path).text
+    )
