@@ -27,15 +27,16 @@ class IntraListDiversity(ListMetric):
     def value(self, dataobject: DataStruct, k: int) -> float:
         """Return the mean distance, in 0 .. 2; in 0 .. 1 of features that are not negative."""
         items, features = items_of(dataobject, k), dataobject.get(FEATURES).numpy()
+        square = np.einsum("id,id->i", features, features, dtype=np.float64)
         block = max(1, _BLOCK // features.shape[1])
         similarity = 0.0
         for begin in range(0, len(items), block):
             part = items[begin : begin + block]
-            before = np.zeros((len(part), features.shape[1]))
+            total = np.zeros((len(part), features.shape[1]))
             for position in range(k):
-                row = features[part[:, position]]  # (block, d)
-                similarity += float(np.einsum("nd,nd->", before, row))  # with each item before it
-                before += row
+                total += features[part[:, position]]
+            # |sum of x|^2 holds each pair twice, and each item with itself
+            similarity += float(np.einsum("nd,nd->", total, total) - square[part].sum()) / 2
         return 1 - similarity / (len(items) * k * (k - 1) / 2)
 
 

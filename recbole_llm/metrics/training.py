@@ -54,7 +54,11 @@ def active_users(
     Returns:
         (n,) bool.
     """
-    distinct = np.unique(users)
+    is_listed = np.zeros(len(user_items), dtype=bool)
+    is_listed[users] = True
+    distinct = np.flatnonzero(is_listed)
     n_active = max(1, round(share * len(distinct)))
     order = np.argsort(-user_items[distinct], kind="stable")
-    return np.isin(users, distinct[order[:n_active]])
+    is_active = np.zeros(len(user_items), dtype=bool)
+    is_active[distinct[order[:n_active]]] = True
+    return is_active[users]

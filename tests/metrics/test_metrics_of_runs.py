@@ -141,10 +141,10 @@ def test_warm_items_are_measured_apart(runner: Train) -> None:
 
 
 def test_cold_and_warm_users_make_up_the_part(runner: Train, own_ml100k: Path) -> None:
-    options = ["--protocol=global_time", "--unseen_users=keep", f"--data_path={own_ml100k}"]
-    assert main(["split", "--dataset=ml-100k", *options]) == 0
-    (name,) = [path.name for path in (own_ml100k / "ml-100k" / "splits").iterdir()]
-    record = runner("ItemKNN", split=name, data_path=str(own_ml100k), save_topk=20)
+    options = ["--protocol=global_time", "--unseen_users=keep", "--name=time"]
+    command = ["split", "--dataset=ml-100k", f"--data_path={own_ml100k}", *options]
+    assert main(command) == 0
+    record = runner("ItemKNN", split="time", data_path=str(own_ml100k), save_topk=20)
     groups = [record.metrics_cold["test"][f"{kind}_users"] for kind in ("cold", "warm")]
     n_users = [group["n_users"] for group in groups]
     assert min(n_users) > 0
