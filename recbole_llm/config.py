@@ -49,7 +49,7 @@ _RECBOLE_PROCESSES = frozenset("local_rank nproc world_size offset ip port singl
 _STAGE_KEYS = (
     "seed reproducibility gpu_id use_gpu state show_progress data_path cache_dir checkpoint_dir "
     "checkpoint_s runs_dir torch_threads metrics topk valid_metric metric_decimal_place eval_users "
-    "mask_history missing_modality"
+    "rbp_persistence active_users diversity_modality mask_history missing_modality"
 ).split()
 
 # Checked by ``resolve_protocol``, for a frozen split has a protocol of its own.

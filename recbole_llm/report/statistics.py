@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from recbole.evaluator.register import smaller_metrics
 from scipy import stats
+
+from recbole_llm.metrics.register import smaller_metrics
 
 Vector = NDArray[np.float64]
 
@@ -25,7 +26,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def smaller_is_better(metric: str) -> bool:
-    """Whether RecBole ranks a smaller value of a metric first, such as of ``giniindex@10``."""
+    """Whether a smaller value of a metric is better, such as of ``giniindex@10``."""
     return metric.partition("@")[0].lower() in smaller_metrics
 
 

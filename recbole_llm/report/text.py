@@ -2,6 +2,7 @@
 
 import unicodedata
 
+from recbole_llm.metrics.register import SHORT_NAMES
 from recbole_llm.report.significance import Column
 from recbole_llm.report.statistics import smaller_is_better
 from recbole_llm.report.table import Line, Number
@@ -11,7 +12,6 @@ STAR_MEANS = (
     "* above the strongest other row, Wilcoxon and paired t test on users, two-sided, "
     "Holm-corrected over the table, both p < 0.05"
 )
-_SHORT = {"recall": "R", "ndcg": "N", "hit": "H"}
 
 
 def one_line(text: str) -> str:
@@ -23,7 +23,7 @@ def one_line(text: str) -> str:
 def short_metric(metric: str) -> str:
     """Return ``R@10`` for ``recall@10``, with an arrow down where a smaller value is better."""
     name, at, k = metric.partition("@")
-    return f"{_SHORT.get(name, name)}{at}{k}{' ↓' if smaller_is_better(metric) else ''}"
+    return f"{SHORT_NAMES.get(name, name)}{at}{k}{' ↓' if smaller_is_better(metric) else ''}"
 
 
 def head_text(column: Column) -> str:

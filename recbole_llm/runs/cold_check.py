@@ -4,11 +4,14 @@ import math
 from collections.abc import Iterator, Mapping
 
 from recbole_llm.record import RunRecord
+from recbole_llm.runs.catalogue import Catalogue
 from recbole_llm.runs.evaluated import Evaluated, known_items, part_pairs
-from recbole_llm.runs.metrics import Catalogue, recompute
+from recbole_llm.runs.list_metrics import Lists
+from recbole_llm.runs.metrics import recompute
 from recbole_llm.runs.rounding import Rounding
 
-_GROUPS = ("cold_users", "cold_items", "cold_items_only")
+_WARM = ("warm_users", "warm_items")
+_GROUPS = ("cold_users", "cold_items", "cold_items_only", *_WARM)
 
 
 def compare_cold(
@@ -42,10 +45,15 @@ def compare_cold(
     for name in _GROUPS:
         pairs = groups[name.removesuffix("_only")]
         expected: dict[str, float] = {}
-        if pairs:
+        if pairs and name in _WARM and name not in recorded:
+            unchecked.append(f"{part} metrics of {name}, which the record lacks")
+        elif pairs:
             counts = {"n_interactions": len(pairs), "n_users": len({user for _, user, _ in pairs})}
+            hides = name not in _WARM and bool(record.config.get("mask_history", True))
             metrics = (
-                None if name == "cold_items_only" else _metrics(record, evaluated, pairs, catalogue)
+                None
+                if name == "cold_items_only"
+                else _metrics(record, evaluated, pairs, catalogue, hides)
             )
             if metrics is None:
                 unchecked.append(f"{part} metrics of {name}, which the lists do not show")
@@ -72,15 +80,21 @@ def _compared(
 
 
 def _cold_pairs(evaluated: Evaluated) -> dict[str, list[tuple[int, str, str]]]:
-    """Return the rows of a part with a cold user, and with a cold item: (row, user, item)."""
+    """Return the rows of a part by group: (row, user, item); the warm ones where some are cold."""
     trained = known_items(evaluated.history[:1])
     warm = set().union(*trained.values())
     users, items = part_pairs(evaluated.dataset)
     rows = list(zip(range(len(users)), users, items, strict=True))
-    return {
+    groups = {
         "cold_users": [row for row in rows if row[1] not in trained],
         "cold_items": [row for row in rows if row[2] not in warm],
     }
+    for name, rest in (
+        ("users", [row for row in rows if row[1] in trained]),
+        ("items", [row for row in rows if row[2] in warm]),
+    ):
+        groups[f"warm_{name}"] = rest if groups[f"cold_{name}"] else []
+    return groups
 
 
 def _metrics(
@@ -88,26 +102,27 @@ def _metrics(
     evaluated: Evaluated,
     pairs: list[tuple[int, str, str]],
     catalogue: Catalogue,
+    hides_known: bool,
 ) -> dict[str, float] | None:
     """Return the metrics of some rows, or None where the lists would be others for them alone."""
     if evaluated.is_sequential:
-        lists = [evaluated.lists[row] for row, _, _ in pairs]
+        items = [evaluated.lists[row] for row, _, _ in pairs]
+        users = [user for _, user, _ in pairs]
         positives = [{item} for _, _, item in pairs]
     else:
         items_of: dict[str, set[str]] = {}
         for _, user, item in pairs:
             items_of.setdefault(user, set()).add(item)
         chosen = [ranking for ranking in evaluated.rankings if ranking.user in items_of]
-        lists = [ranking.items for ranking in chosen]
+        items = [ranking.items for ranking in chosen]
+        users = [ranking.user for ranking in chosen]
         positives = [items_of[ranking.user] for ranking in chosen]
-        if record.config.get("mask_history", True):
+        if hides_known:
             known = known_items(evaluated.history)
             for ranking, held in zip(chosen, positives, strict=True):
                 # a known item that the part holds as well is hidden where it is not measured
                 if (set(ranking.items) & known.get(ranking.user, set())) - held:
                     return None
-    found = {
-        name: recompute(name, lists, positives, catalogue)
-        for name in record.metrics[evaluated.part]
-    }
+    lists = Lists(items, users, positives)
+    found = {name: recompute(name, lists, catalogue) for name in record.metrics[evaluated.part]}
     return {name: value for name, value in found.items() if value is not None}

@@ -40,6 +40,11 @@ class Evaluated(NamedTuple):
         """Items of each list, best first."""
         return [ranking.items for ranking in self.rankings]
 
+    @property
+    def users(self) -> list[str]:
+        """User of each list."""
+        return [ranking.user for ranking in self.rankings]
+
 
 def evaluated_part(
     part: str, split: Split, rankings: list[UserRanking], path: Path, hides_known: bool
@@ -61,7 +66,7 @@ def evaluated_part(
     history = [split.train] if part == "valid" else [split.train, split.valid]
     positives = _positives(path, rankings, dataset)
     evaluated = Evaluated(part, dataset, history, rankings, positives)
-    catalogue = set(_tokens(split.dataset, split.dataset.iid_field)[1:])
+    catalogue = set(all_tokens(split.dataset, split.dataset.iid_field)[1:])
     for number, ranking in enumerate(rankings, start=1):
         items = set(ranking.items)
         place = f"{path}, line {number} (user {ranking.user!r})"
@@ -117,7 +122,7 @@ def known_items(history: Sequence[Dataset]) -> dict[str, set[str]]:
     for dataset in history:
         user, item = interaction_pairs(dataset)
         users, items = (
-            _tokens(dataset, field)[ids]
+            all_tokens(dataset, field)[ids]
             for field, ids in ((dataset.uid_field, user), (dataset.iid_field, item))
         )
         for name, found in _sets(users.tolist(), items.tolist()).items():
@@ -128,7 +133,7 @@ def known_items(history: Sequence[Dataset]) -> dict[str, set[str]]:
 def part_pairs(dataset: Dataset) -> tuple[list[str], list[str]]:
     """Return the users and items of a part's rows, by token, (n,) each."""
     users, items = (
-        _tokens(dataset, field)[dataset.inter_feat[field].numpy()].tolist()
+        all_tokens(dataset, field)[dataset.inter_feat[field].numpy()].tolist()
         for field in (dataset.uid_field, dataset.iid_field)
     )
     return users, items
@@ -136,12 +141,13 @@ def part_pairs(dataset: Dataset) -> tuple[list[str], list[str]]:
 
 def popularity(train: Dataset) -> dict[str, int]:
     """Return how often training has each item, in the order of item ids."""
-    counts = Counter(train.inter_feat[train.iid_field].tolist())
-    tokens = _tokens(train, train.iid_field)
+    counts = Counter(interaction_pairs(train)[1].tolist())
+    tokens = all_tokens(train, train.iid_field)
     return {tokens[item]: counts[item] for item in sorted(counts)}
 
 
-def _tokens(dataset: Dataset, field: str) -> np.ndarray:
+def all_tokens(dataset: Dataset, field: str) -> np.ndarray:
+    """Return the tokens of all users or items as text, in the order of ids; padding first."""
     return np.array([str(token) for token in dataset.field2id_token[field]], dtype=object)
 
 

@@ -1,41 +1,14 @@
-"""RecBole's ranking metrics, computed from lists of tokens by code of their own.
+"""Ranking metrics, RecBole's and ours, computed from lists of tokens by code of their own.
 
 B is the number of lists, k the cut-off. A list has at most k items.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-#: Share of the least popular items that are the long tail where ``tail_ratio`` is not set.
-_TAIL_RATIO = 0.1
-
-
-class Catalogue(NamedTuple):
-    """What metrics beyond accuracy read of the data.
-
-    Attributes:
-        n_items: number of items, padding not counted.
-        popularity: training interactions of each item that has one, in the order of item ids.
-        tail_ratio: share of the items of ``popularity`` that are the long tail, or, above 1, the
-            highest number of interactions of an item of the tail.
-    """
-
-    n_items: int
-    popularity: Mapping[str, int]
-    tail_ratio: float | None
-
-    def tail(self) -> set[str]:
-        """Return the items of the long tail."""
-        ratio = self.tail_ratio or 0.0
-        if ratio <= 0:
-            ratio = _TAIL_RATIO
-        if ratio > 1:
-            return {item for item, count in self.popularity.items() if count <= ratio}
-        rarest = sorted(self.popularity, key=self.popularity.__getitem__)  # stable: ties by id
-        return set(rarest[: max(int(len(rarest) * ratio), 1)])
+from recbole_llm.runs.catalogue import Catalogue
+from recbole_llm.runs.list_metrics import LIST_METRICS, Lists
 
 
 def _gains(items: Sequence[str], positives: set[str]) -> np.ndarray:
@@ -59,6 +32,21 @@ def _average_precision(items: Sequence[str], positives: set[str], k: int) -> flo
     return float((precision * gains).sum() / min(len(positives), k))
 
 
+def _f1(items: Sequence[str], positives: set[str], k: int) -> float:
+    n_hits = _gains(items, positives).sum()
+    precision, recall = n_hits / k, n_hits / len(positives)
+    return float(2 * precision * recall / (precision + recall)) if n_hits else 0.0
+
+
+def _r_precision(items: Sequence[str], positives: set[str], k: int) -> float:
+    return float(_gains(items[: len(positives)], positives).sum() / len(positives))
+
+
+def _rbp(items: Sequence[str], positives: set[str], persistence: float) -> float:
+    gains = _gains(items, positives)
+    return float((1 - persistence) * (gains * persistence ** np.arange(len(gains))).sum())
+
+
 #: Accuracy of one list: functions of its first k items, the user's positives, and k.
 USER_METRICS: dict[str, Callable[[Sequence[str], set[str], int], float]] = {
     "recall": lambda items, pos, k: float(_gains(items, pos).sum() / len(pos)),
@@ -67,72 +55,39 @@ USER_METRICS: dict[str, Callable[[Sequence[str], set[str], int], float]] = {
     "mrr": _mrr,
     "ndcg": _ndcg,
     "map": _average_precision,
+    "f1": _f1,
+    "rprecision": _r_precision,
 }
 
 
-def _coverage(lists: Sequence[Sequence[str]], catalogue: Catalogue) -> float:
-    return len({item for items in lists for item in items}) / catalogue.n_items
+# Settings that a metric reads.
+_SETTING_OF = {"rbp": "rbp_persistence"} | dict.fromkeys(
+    ("activeuserrecall", "inactiveuserrecall", "usergroupgap"), "active_users"
+)
 
 
-def _gini(lists: Sequence[Sequence[str]], catalogue: Catalogue) -> float:
-    """Return the Gini index of how often each item is recommended; items never shown count 0."""
-    shown = Counter(item for items in lists for item in items)
-    counts = np.zeros(catalogue.n_items)
-    counts[catalogue.n_items - len(shown) :] = sorted(shown.values())
-    weight = 2 * np.arange(1, catalogue.n_items + 1) - catalogue.n_items - 1
-    return float((weight * counts).sum() / (catalogue.n_items * counts.sum()))
-
-
-def _entropy(lists: Sequence[Sequence[str]], catalogue: Catalogue) -> float:
-    counts = np.array(list(Counter(item for items in lists for item in items).values()))
-    share = counts / counts.sum()
-    return float(-(share * np.log(share)).sum())
-
-
-def _popularity(lists: Sequence[Sequence[str]], catalogue: Catalogue) -> float:
-    means = [np.mean([catalogue.popularity.get(item, 0) for item in items]) for items in lists]
-    return float(np.mean(means))
-
-
-def _tail_percentage(lists: Sequence[Sequence[str]], catalogue: Catalogue) -> float:
-    tail = catalogue.tail()
-    return float(np.mean([np.mean([item in tail for item in items]) for items in lists]))
-
-
-#: Metrics beyond accuracy: functions of all lists, (B, k), and of the catalogue.
-LIST_METRICS: dict[str, Callable[[Sequence[Sequence[str]], Catalogue], float]] = {
-    "itemcoverage": _coverage,
-    "giniindex": _gini,
-    "shannonentropy": _entropy,
-    "averagepopularity": _popularity,
-    "tailpercentage": _tail_percentage,
-}
-
-
-def recompute(
-    name: str,
-    lists: Sequence[Sequence[str]],
-    positives: Sequence[set[str]],
-    catalogue: Catalogue,
-) -> float | None:
+def recompute(name: str, lists: Lists, catalogue: Catalogue) -> float | None:
     """Return a metric of lists, or None where it does not follow from them.
 
     Args:
         name: name with its cut-off, such as ``recall@10``.
-        lists: items of each list, best first.
-        positives: items that the part holds, for each list.
-        catalogue: items of the dataset.
+        lists: lists of any length, their users and positives.
+        catalogue: items of the dataset, training, and settings.
     """
     metric, _, cut = name.partition("@")
-    if not cut.isdecimal() or not int(cut) or not lists:
+    if not cut.isdecimal() or not int(cut) or not lists.items:
+        return None
+    setting = _SETTING_OF.get(metric)
+    if setting and not isinstance(catalogue.settings.get(setting), float):
         return None
     k = int(cut)
-    shortened = [items[:k] for items in lists]
+    shortened = lists._replace(items=[items[:k] for items in lists.items])
+    pairs = list(zip(shortened.items, lists.positives, strict=True))
     if metric in USER_METRICS:
-        function = USER_METRICS[metric]
-        return float(
-            np.mean([function(*pair, k) for pair in zip(shortened, positives, strict=True)])
-        )
-    if metric in LIST_METRICS and all(len(items) == k for items in shortened):
-        return LIST_METRICS[metric](shortened, catalogue)
+        return float(np.mean([USER_METRICS[metric](*pair, k) for pair in pairs]))
+    if metric == "rbp":
+        persistence = catalogue.settings["rbp_persistence"]
+        return float(np.mean([_rbp(*pair, persistence) for pair in pairs]))
+    if metric in LIST_METRICS and all(len(items) == k for items in shortened.items):
+        return float(LIST_METRICS[metric](shortened, catalogue))
     return None

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 
 from tabulate import tabulate
 
+from recbole_llm.metrics.register import SHORT_NAMES
 from recbole_llm.record import RunRecord, Stage
-
-_SHORT = {"recall": "R", "ndcg": "N", "hit": "H"}
 
 
 def run_summary(record: RunRecord) -> str:
@@ -61,5 +60,5 @@ def _metrics_text(metrics: Mapping[str, float]) -> str:
     parts = []
     for name, value in metrics.items():
         metric, at, k = name.partition("@")
-        parts.append(f"{_SHORT.get(metric, metric)}{at}{k} {value:.4f}")
+        parts.append(f"{SHORT_NAMES.get(metric, metric)}{at}{k} {value:.4f}")
     return "  ".join(parts)

@@ -8,9 +8,11 @@ from recbole_llm.config import Config
 from recbole_llm.data.describe import describe_data
 from recbole_llm.data.loading import Split, load_split
 from recbole_llm.record import RunRecord, run_name
+from recbole_llm.runs.catalogue import Catalogue, catalogue_of
 from recbole_llm.runs.cold_check import compare_cold
-from recbole_llm.runs.evaluated import Evaluated, evaluated_part, popularity
-from recbole_llm.runs.metrics import Catalogue, recompute
+from recbole_llm.runs.evaluated import Evaluated, evaluated_part
+from recbole_llm.runs.list_metrics import Lists
+from recbole_llm.runs.metrics import recompute
 from recbole_llm.runs.rankings import PARTS, rankings_path, read_rankings
 from recbole_llm.runs.reload import settings_of
 from recbole_llm.runs.rerank import rank_again
@@ -229,8 +231,7 @@ def _compare_measured(
         ValueError: lists do not fit the data, or no metric follows from them.
     """
     hides_known = bool(record.config.get("mask_history", True))
-    train, ratio = popularity(split.train), record.config.get("tail_ratio")
-    catalogue = Catalogue(split.dataset.item_num - 1, train, ratio)
+    catalogue = catalogue_of(split, record.config)
     parts = []
     for part, file in files.items():
         rankings = list(read_rankings(file))
@@ -267,8 +268,9 @@ def _compare_metrics(
     _compare_names(record, part, recorded, findings)
     rounding, n_before = Rounding(record.config), len(findings.compared)
     digits = "" if rounding.digits == 6 else f" to {rounding.digits} digits"
+    lists = Lists(evaluated.lists, evaluated.users, evaluated.positives)
     for name, value in recorded.items():
-        here = recompute(name, evaluated.lists, evaluated.positives, catalogue)
+        here = recompute(name, lists, catalogue)
         if here is None:
             findings.unchecked.append(f"{part} {name}, which does not follow from the lists")
             continue

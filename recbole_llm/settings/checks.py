@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType
 
+from recbole_llm.metrics.register import metric_types, needs_features, needs_users
 from recbole_llm.registry import suggest
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.values import Int, Origin, Setting
@@ -82,8 +82,8 @@ def check_metrics(final: dict[str, Any], origin: Origin) -> None:
     ``metrics`` and ``topk`` become lists.
 
     Raises:
-        ValueError: a metric is unknown or does not go with the others, or ``valid_metric`` is not
-            measured.
+        ValueError: a metric is unknown, does not go with the others or lacks what it reads; or
+            ``valid_metric`` is not measured.
     """
     names, topk = final["metrics"], final["topk"]
     for metric in names:
@@ -91,7 +91,7 @@ def check_metrics(final: dict[str, Any], origin: Origin) -> None:
             raise ValueError(
                 f"unknown metric {metric!r} ({origin('metrics')})."
                 f"{suggest(metric, list(metric_types))} "
-                f"RecBole's metrics: {', '.join(sorted(metric_types))}."
+                f"Metrics: {', '.join(sorted(metric_types))}."
             )
     kinds = {metric_types[metric.lower()] for metric in names}
     mode = final["eval_args"].get("mode", "full")
@@ -102,7 +102,31 @@ def check_metrics(final: dict[str, Any], origin: Origin) -> None:
             f"{', '.join(value)} cannot be measured on a ranking of every item, nor together "
             f"with ranking metrics. Set --eval_args.mode=labeled and such metrics alone."
         )
+    _check_needs(final, origin)
     _check_valid_metric(str(final["valid_metric"]), names, topk, origin)
+
+
+def _check_needs(final: Mapping[str, Any], origin: Origin) -> None:
+    """Refuse metrics whose features, pairs of items or lists' users are not there."""
+    given, mode = f"({origin('metrics')})", final["eval_args"].get("mode", "full")
+    modes = mode.values() if isinstance(mode, Mapping) else [mode]
+    chosen, modalities = final.get("diversity_modality"), list(final.get("modalities") or {})
+    for name in final["metrics"]:
+        if needs_users(name) and set(modes) != {"full"}:
+            raise ValueError(
+                f"{name} {given} compares users, whose lists are known where all items are ranked: "
+                f"set --eval_args.mode=full, or leave the metric out."
+            )
+        if not needs_features(name):
+            continue
+        if chosen not in modalities:
+            raise ValueError(
+                f"{name} {given} compares items by the features of a modality: set "
+                f"--diversity_modality to one of {', '.join(modalities) or 'those in modalities'}, "
+                f"got {chosen!r} ({origin('diversity_modality')})."
+            )
+        if min(final["topk"]) < 2:
+            raise ValueError(f"{name} {given} compares pairs of items: topk must be at least 2.")
 
 
 def _check_valid_metric(chosen: str, names: list[str], topk: list[int], origin: Origin) -> None:

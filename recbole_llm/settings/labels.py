@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType, InputType, ModelType
 
+from recbole_llm.metrics.register import metric_types
 from recbole_llm.registry import get_hooks
 from recbole_llm.settings.values import Origin
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from recbole.evaluator import metric_types
 from recbole.utils import EvaluatorType
 
 from recbole_llm.config import Config
+from recbole_llm.metrics.register import metric_types
 from recbole_llm.registry import suggest
 from recbole_llm.sweep.space import extreme_points
 from recbole_llm.sweep.spec import Row, Spec

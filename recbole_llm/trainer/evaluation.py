@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.data.tie_order import tie_order
+from recbole_llm.metrics.base import USERS
 from recbole_llm.processes import from_main, gathered_rows, n_processes, own_share
 from recbole_llm.trainer.ranking import Ranking, rank_batch
 from recbole_llm.trainer.saving import SavingMixin
@@ -54,8 +55,13 @@ class EvaluationMixin(SavingMixin):
             self.ranking = None
             result = super().evaluate(eval_data, False, show_progress=show_progress)
         else:
-            self.ranking = ranking = self._rank(eval_data, show_progress)
-            result = from_main(lambda: self.evaluator.evaluate(self._collected(ranking)))
+            self.ranking = self._rank(eval_data, show_progress)
+            return self.measure(self.ranking)
+        return OrderedDict((name, float(value)) for name, value in result.items())
+
+    def measure(self, ranking: Ranking) -> "OrderedDict[str, float]":
+        """Return the metrics of some lists; of several processes all get those of the first."""
+        result = from_main(lambda: self.evaluator.evaluate(self._collected(ranking)))
         return OrderedDict((name, float(value)) for name, value in result.items())
 
     def _collected(self, ranking: Ranking) -> DataStruct:
@@ -67,6 +73,7 @@ class EvaluationMixin(SavingMixin):
         hits, n_positives = ranking.hits[:, :k], ranking.n_positives
         struct.set("rec.topk", torch.cat([hits.int(), n_positives.int().unsqueeze(1)], dim=1))
         struct.set("rec.items", ranking.items[:, :k])
+        struct.set(USERS, ranking.users)
         return struct
 
     def _rank(self, eval_data: FullRankLoader, show_progress: bool) -> Ranking:

@@ -10,6 +10,7 @@ from recbole.utils import early_stopping
 from torch import nn
 
 from recbole_llm.config import Config
+from recbole_llm.metrics.collector import MetricCollector
 from recbole_llm.trainer.divergence import check_finite, warn_of_growth
 from recbole_llm.trainer.evaluation import EvaluationMixin
 from recbole_llm.trainer.progress import EpochLines
@@ -30,6 +31,7 @@ class HarnessMixin(EvaluationMixin):
 
     def __init__(self, config: Config, model: nn.Module) -> None:
         super().__init__(config, model)
+        self.eval_collector = MetricCollector(config)
         self.epochs_log = []
         self.best_epoch = None
         self.ranking = None
