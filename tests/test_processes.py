@@ -215,7 +215,7 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(
     assert RunRecord.load(path).status == ("running" if killed == 0 else "failed")
     resumed = runner("LightGCN", **settings, resume=True, state="INFO")  # by one process
     assert (work / resumed.folder).samefile(path)
-    assert "Resumed after epoch" in (work / resumed.files["log"]).read_text()
+    assert "resumed after epoch" in (work / resumed.files["log"]).read_text()
     assert_same_numbers(resumed, runner("LightGCN", **settings))
 
 
