@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-
 from recbole_llm.plotting import figure_style, panel_width, panels, plain_text, save_figure, shade
 from recbole_llm.report.table import Line, Table
 from recbole_llm.report.text import label_text, short_metric

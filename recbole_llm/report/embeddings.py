@@ -246,4 +246,4 @@ def _draw_angles(axis: Any, points: Points) -> None:
     angles = np.linspace(-np.pi, np.pi, 361)
     axis.plot(angles, angle_density(points, angles), color="black", linewidth=1)
     axis.set(xlim=(-np.pi, np.pi), xlabel="angle [rad]", ylim=(0, None))
-    axis.set_xticks([-np.pi, 0, np.pi], ["-π", "0", "π"])
+    axis.set_xticks([-np.pi, 0, np.pi], ["−π", "0", "π"])

@@ -87,9 +87,7 @@ def _cells(entry: Entry, folder: Path) -> _Row:
         values.append((digits(mean) + spread, mean))
     records = [(_place(run, folder), str(run.record.seed)) for run in entry.runs]
     seeds = ", ".join(seed for _, seed in records)
-    return _Row(
-        entry.model, values, seeds, f"{entry.seconds:.0f}", entry.n_configurations, records
-    )
+    return _Row(entry.model, values, seeds, f"{entry.seconds:.0f}", entry.n_configurations, records)
 
 
 def _place(run: Run, folder: Path) -> str:

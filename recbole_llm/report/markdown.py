@@ -14,6 +14,7 @@ from recbole_llm.report.text import (
     value_text,
 )
 
+
 def to_markdown(report: Report) -> str:
     """Return the whole report: notes, tables, and links to its figures and files."""
     out = [f"# {inline(report.title)}"]

@@ -43,6 +43,8 @@ def draw_pictures(
     drawn_files, caption = draw_curves(spec, cells, folder / _CURVES)
     files += drawn_files
     pictures += _pictures("Learning curves", drawn_files, caption, folder)
+    if not drawn_files and cells.runs():
+        notes.append("There are no learning curves: no run validated after more than one epoch.")
     return files, pictures, notes
 
 
