@@ -1,4 +1,4 @@
-"""The front page: leaderboards of models chosen by validation, costs, and links that lead somewhere."""
+"""The front page: leaderboards of models chosen by validation, costs, and links."""
 
 import re
 from pathlib import Path

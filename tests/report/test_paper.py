@@ -134,7 +134,7 @@ def test_the_legend_speaks_of_what_is_there() -> None:
 
 
 def test_minus_signs() -> None:
-    assert digits(-0.25) == "\u2212.2500" and digits(-2) == "\u22122.0000" and digits(0.5) == ".5000"
+    assert [digits(value) for value in (-0.25, -2, 0.5)] == ["\u2212.2500", "\u22122.0000", ".5000"]
     assert gain_text(-3.21) == "\u22123.2 %" and gain_text(3.21) == "+3.2 %"
     table = _table([[Number(-0.25)]])
     assert r"r0 & $-$.2500 \\" in to_latex(table, "x")
