@@ -108,7 +108,11 @@ def _draw_panel(axis: Any, dataset: str, lines: Sequence[Curve]) -> None:
     for i, line in enumerate(lines):
         if len(lines) <= _MOST_NAMED:
             style = line_style(i)
-            look = {"color": style.colour, "linestyle": style.dashes, "marker": style.marker}
+            look: dict[str, Any] = {
+                "color": style.colour,
+                "linestyle": style.dashes,
+                "marker": style.marker,
+            }
             look["markevery"] = max(1, len(line.epochs) // 8)
         else:
             look = {"color": shade(i / (len(lines) - 1))}
