@@ -43,7 +43,7 @@ def _data_table(spec: Spec, cells: Cells) -> PlainTable:
 def _sizes(runs: Sequence[Run]) -> list[str]:
     first = min(runs, key=lambda run: run.record.seed).record
     counts = [first.data.get(name) for name in ("n_users", "n_items")]
-    parts = first.data.get("n_interactions")
+    parts: Any = first.data.get("n_interactions")
     if not (all(isinstance(n, int) and n > 0 for n in counts) and _are_counts(parts)):
         return [_UNKNOWN, *[""] * (len(_DATA_HEADS) - 2)]
     n_users, n_items, total = *map(int, filter(None, counts)), sum(parts)
