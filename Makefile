@@ -13,7 +13,7 @@ NUMERIC := tests/graph tests/model tests/llm tests/encoders tests/trainer
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup lock demo test test-portable test-slow check check-latest docs machine format schema wheel clean
+.PHONY: help setup lock demo reports test test-portable test-slow check check-latest docs machine format schema wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /	/'
@@ -44,6 +44,13 @@ lock: ## write .ci/locked.txt from the newest releases that setup.cfg allows
 
 demo: $(READY) ## all three stages of HeLLM on ml-100k, with a real language model
 	$(BIN)/run_recbole --model=HeLLM --dataset=ml-100k --config_files=properties/quick.yaml
+
+# Each report keeps the records that its numbers come from; nothing is trained.
+reports: $(READY) ## the committed reports, from their records
+	set -e; for spec in benchmarks/galrec/*.yaml benchmarks/hellm/*.yaml benchmarks/mllmrec/*.yaml benchmarks/srgformer/*.yaml; do \
+	folder=reports/$$(basename $$(dirname $$spec))-$$(basename $$spec .yaml); \
+	if [ -d $$folder ]; then $(BIN)/recbole_llm report $$spec --profile=small --runs reports/runs; fi; \
+	done
 
 test: $(READY) ## the test suite
 	$(BIN)/pytest -n 2

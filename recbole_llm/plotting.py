@@ -1,30 +1,33 @@
 """The look of every figure, and the one way to save it: PDF and PNG with the same bytes each time.
 
-Figures can be read in grey: each line has a dash pattern, a marker and a shade of its own. Nothing
-here changes matplotlib's state outside its own blocks, so a notebook keeps its style and back end.
+Figures can be read in grey and by the colour-blind: colours are those of cividis, and each line has
+a dash pattern, a marker and a shade of its own. Nothing here changes matplotlib's state outside its
+own blocks, so a notebook keeps its style and back end.
 """
 
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib import style
+from matplotlib import colormaps, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from recbole_llm.files import replacing
 
-GREYS = "Greys"  # colour map of heat maps and densities
+GREYS = "Greys"  # colour map of densities
+COLOURS = "cividis"  # colour map of values: lightness rises evenly, for every kind of sight
 ACCENT = "tab:blue"  # points on top of a grey map
 FILLS = ("0.55", "0.85")  # bars that stand next to each other
 HATCHES = ("///", "")
 
 _STYLE = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "figure.titlesize": 10,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "figure.titlesize": 9,
     "legend.fontsize": 7,
     "lines.markersize": 4,
     "axes.grid": True,
@@ -46,17 +49,40 @@ class LineStyle(NamedTuple):
     colour: str
 
 
-_LINES = (
-    LineStyle("-", "o", "0.0"),
-    LineStyle("--", "s", "0.45"),
-    LineStyle(":", "^", "0.25"),
-    LineStyle("-.", "D", "0.6"),
+#: Widths in inches of one column and of both in a paper of two columns.
+COLUMN_WIDTH, PAGE_WIDTH = 3.35, 7.0
+_MARGIN = 0.4  # inches that a figure is wider than its panels
+
+
+def shade(value: float) -> str:
+    """Return a colour of ``COLOURS`` as ``#rrggbb``, for a value from 0 (dark) to 1 (light)."""
+    # The lightest yellow is left out: it cannot be seen on white.
+    return str(to_hex(colormaps[COLOURS](0.85 * value)))
+
+
+_LINES = tuple(
+    LineStyle(dashes, marker, shade(lightness))
+    for dashes, marker, lightness in (
+        ("-", "o", 0.0),
+        ("--", "s", 0.6),
+        (":", "^", 0.3),
+        ("-.", "D", 0.85),
+        ("-", "v", 0.45),
+        ("--", "P", 0.15),
+        (":", "X", 1.0),
+        ("-.", "*", 0.7),
+    )
 )
 
 
 def line_style(index: int) -> LineStyle:
-    """Return the style of a figure's line number ``index``, from 0; the styles repeat after 4."""
+    """Return the style of a figure's line number ``index``, from 0; the styles repeat after 8."""
     return _LINES[index % len(_LINES)]
+
+
+def panel_width(n_columns: int) -> float:
+    """Return the width of a panel in inches: one alone fills a column, more share the page."""
+    return ((COLUMN_WIDTH if n_columns == 1 else PAGE_WIDTH) - _MARGIN) / n_columns
 
 
 def plain_text(text: str) -> str:
@@ -85,7 +111,7 @@ def panels(
         height: height of a panel in inches.
         options: further arguments of matplotlib's ``Figure.subplots``, such as ``sharex``.
     """
-    figure = Figure(figsize=(width * n_columns + 0.4, height * n_rows + 0.2))
+    figure = Figure(figsize=(width * n_columns + _MARGIN, height * n_rows + 0.2))
     FigureCanvasAgg(figure)
     return figure, figure.subplots(n_rows, n_columns, squeeze=False, **options)
 

@@ -9,11 +9,21 @@ from recbole_llm.report.table import Table
 
 
 class PlainTable(NamedTuple):
-    """A table of texts: a title, column headings, and rows as long as the headings."""
+    """A table of texts.
+
+    Attributes:
+        title: heading.
+        heads: column headings.
+        rows: rows, each as long as the headings.
+        name: name of its files, ``<name>.csv`` and ``<name>.tex``; tables of one name share them.
+        note: sentence below the table; may be empty.
+    """
 
     title: str
     heads: Sequence[str]
     rows: Sequence[Sequence[str]]
+    name: str = "table"
+    note: str = ""
 
 
 class Picture(NamedTuple):
@@ -21,13 +31,15 @@ class Picture(NamedTuple):
 
     Attributes:
         title: title of the figure; may be empty.
-        path: path of the PNG.
+        path: path of the PNG; the PDF stands next to it.
         link: path of the PNG from the report's folder.
+        caption: sentence below the figure; may be empty.
     """
 
     title: str
     path: Path
     link: str
+    caption: str = ""
 
     @property
     def name(self) -> str:
@@ -43,10 +55,13 @@ class Report(NamedTuple):
         source: the paper and the place in it, as a sentence; may be empty.
         profile: profile of the spec.
         tables: tables of metrics.
-        plain_tables: tables of costs.
+        plain_tables: tables of costs, data and settings.
         pictures: the figures that were drawn.
         notes: sentences for the reader, below the title.
         runs: the runs whose numbers are shown, each once.
+        facts: what was done, as pairs of a name and a text.
+        bars: a picture of each table's rows, or None, in the order of ``tables``.
+        files: paths of the report's other files, from its folder.
     """
 
     title: str
@@ -57,3 +72,6 @@ class Report(NamedTuple):
     pictures: Sequence[Picture]
     notes: Sequence[str]
     runs: Sequence[Run]
+    facts: Sequence[tuple[str, str]] = ()
+    bars: Sequence[Picture | None] = ()
+    files: Sequence[str] = ()

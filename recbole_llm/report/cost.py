@@ -24,7 +24,7 @@ def cost_tables(spec: Spec, cells: Cells, title: str) -> list[PlainTable]:
                 rows += [[dataset, row.label, *stage] for stage in _stages(runs[0].record)]
             else:
                 rows.append([dataset, row.label, NO_RUN, "", "", "", "", ""])
-    return [PlainTable(title, _HEADS, rows), *_published_cost(spec)]
+    return [PlainTable(title, _HEADS, rows, "cost"), *_published_cost(spec)]
 
 
 def _stages(record: RunRecord) -> list[list[str]]:
@@ -52,4 +52,4 @@ def _published_cost(spec: Spec) -> list[PlainTable]:
     ]
     heads = ["dataset", "model", *rows[0][2]]
     texts = [[dataset, label, *map(str, values.values())] for dataset, label, values in rows]
-    return [PlainTable(published.source, heads, texts)]
+    return [PlainTable(published.source, heads, texts, "cost")]

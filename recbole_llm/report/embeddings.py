@@ -7,6 +7,7 @@ A model that reads users in several ways has a column for each: GALRec its promp
 (Guan et al., Fig. 4).
 """
 
+import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,12 +22,21 @@ from torch import Tensor
 
 from recbole_llm.data.loader import FullRankLoader
 from recbole_llm.model.base import hooks_of
-from recbole_llm.plotting import ACCENT, GREYS, figure_style, panels, plain_text, save_figure
+from recbole_llm.plotting import (
+    ACCENT,
+    GREYS,
+    figure_style,
+    panel_width,
+    panels,
+    plain_text,
+    save_figure,
+)
 from recbole_llm.record import RunRecord
 from recbole_llm.report.csv_files import to_csv
 from recbole_llm.runs.reload import ReloadedRun, load_run
 
 Points = NDArray[np.float64]
+_STEM, _POINTS = "user-embeddings", "user-embeddings.csv"
 _GRID = 100  # points of the density along each side of the plane
 
 
@@ -79,14 +89,43 @@ def plot_embeddings(
     ]
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    table = folder / "user-embeddings.csv"
+    table = folder / _POINTS
     rows: list[list[object]] = [
         [user_map.record.id, user_map.title, round(x, 6), round(y, 6)]
         for user_map in maps
         for x, y in user_map.points.tolist()
     ]
     table.write_text(to_csv([["run", "title", "x", "y"], *rows]), encoding="utf-8")
-    return [*draw_maps(maps, folder / "user-embeddings", title), table]
+    return [*draw_maps(maps, folder / _STEM, title), table]
+
+
+def redraw_embeddings(records: Sequence[RunRecord], output: Path, title: str = "") -> list[Path]:
+    """Draw the figure again from the points of an earlier one, without any checkpoint.
+
+    Args:
+        records: records of the runs that the figure is to show.
+        output: folder of the earlier figure.
+        title: title of the figure; may be empty.
+
+    Returns:
+        The files, or none if there are no points, or not those of exactly these runs.
+    """
+    table = output / _POINTS
+    if not table.is_file():
+        return []
+    known = {record.id: record for record in records}
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            for run, *parts, x, y in list(csv.reader(file))[1:]:
+                name = ",".join(parts).removeprefix("'")  # older files do not quote a comma
+                points.setdefault((run, name), []).append((float(x), float(y)))
+    except ValueError:  # damaged
+        return []
+    if {run for run, _ in points} != known.keys():
+        return []
+    maps = [UserMap(known[run], text, np.array(found)) for (run, text), found in points.items()]
+    return [*draw_maps(maps, output / _STEM, title), table]
 
 
 def user_maps(
@@ -178,7 +217,8 @@ def draw_maps(maps: Sequence[UserMap], stem: Path, title: str) -> list[Path]:
         The PDF and the PNG.
     """
     with figure_style():
-        figure, axes = panels(2, len(maps), height_ratios=(2.2, 1))
+        width = max(panel_width(len(maps)), 1.6)
+        figure, axes = panels(2, len(maps), width=width, height=1.6, height_ratios=(2.2, 1))
         for column, user_map in enumerate(maps):
             _draw_plane(axes[0, column], user_map)
             _draw_angles(axes[1, column], user_map.points)
@@ -206,4 +246,4 @@ def _draw_angles(axis: Any, points: Points) -> None:
     angles = np.linspace(-np.pi, np.pi, 361)
     axis.plot(angles, angle_density(points, angles), color="black", linewidth=1)
     axis.set(xlim=(-np.pi, np.pi), xlabel="angle [rad]", ylim=(0, None))
-    axis.set_xticks([-np.pi, 0, np.pi], ["-π", "0", "π"])
+    axis.set_xticks([-np.pi, 0, np.pi], ["−π", "0", "π"])

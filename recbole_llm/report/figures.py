@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from recbole_llm.plotting import (
+    COLOURS,
     FILLS,
-    GREYS,
     HATCHES,
     LineStyle,
     figure_style,
     line_style,
+    panel_width,
     panels,
     plain_text,
     save_figure,
@@ -56,9 +58,21 @@ class FigureSpec(NamedTuple):
         return [point for point in spec.grid if set(point) == keys]
 
 
-def draw_figure(
-    spec: Spec, cells: Cells, entry: FigureSpec, stem: Path
-) -> tuple[list[Path], list[str]]:
+class Drawn(NamedTuple):
+    """A drawn figure.
+
+    Attributes:
+        files: paths of the PDF and the PNG; empty if no run exists.
+        notes: sentences for the reader on what is missing.
+        caption: what the marks of the figure mean; may be empty.
+    """
+
+    files: list[Path]
+    notes: list[str]
+    caption: str = ""
+
+
+def draw_figure(spec: Spec, cells: Cells, entry: FigureSpec, stem: Path) -> Drawn:
     """Draw one figure of a spec, with a panel for each dataset.
 
     Args:
@@ -67,9 +81,6 @@ def draw_figure(
         entry: the figure, of kind line, heatmap or bars.
         stem: path of the files without a suffix.
 
-    Returns:
-        The PDF and the PNG, or no file if no run exists; and notes for the reader.
-
     Raises:
         ValueError: a logarithmic axis has a value that is not a positive number.
     """
@@ -77,7 +88,7 @@ def draw_figure(
     with figure_style():
         figure, n_drawn = _KINDS[entry.kind](spec, cells, entry)
         if not n_drawn:
-            return [], [f"{stem.name}: no run."]
+            return Drawn([], [f"{stem.name}: no run."])
         if entry.title:
             figure.suptitle(plain_text(entry.title))
         files = save_figure(figure, stem)
@@ -85,13 +96,31 @@ def draw_figure(
     n_expected = len(spec.datasets) * len(spec.rows) * len(entry.points(spec))
     if n_cells < n_expected:
         notes.append(f"{stem.name}: {n_expected - n_cells} of {n_expected} points have no run.")
-    return files, notes
+    return Drawn(files, notes, _caption(cells, entry))
+
+
+def _caption(cells: Cells, entry: FigureSpec) -> str:
+    caption = f"Mean over seeds on the {_PARTS[entry.part]} split"
+    spread = any(len(cell.runs) > 1 and not cell.problem for cell in cells.by_key.values())
+    if not spread:
+        return f"Values of one seed on the {_PARTS[entry.part]} split."
+    marks = {
+        "line": "; the band is one standard deviation over seeds",
+        "bars": "; whiskers are one standard deviation over seeds",
+    }
+    return f"{caption}{marks.get(entry.kind, '')}."
 
 
 def _draw_lines(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int]:
     metrics, points, n_drawn = entry.metric_names, entry.points(spec), 0
-    figure, axes = panels(len(metrics), len(spec.datasets), width=2.8, height=2.1, sharex=True)
-    positions = _positions(entry, points)
+    figure, axes = panels(
+        len(metrics),
+        len(spec.datasets),
+        width=panel_width(len(spec.datasets)),
+        height=1.9,
+        sharex=True,
+    )
+    scale = axis_scale([point[entry.x] for point in points], entry)
     for i, metric in enumerate(metrics):
         for j, dataset in enumerate(spec.datasets):
             axis = axes[i, j]
@@ -99,44 +128,87 @@ def _draw_lines(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, in
                 stats = [
                     cells.get(dataset, row, point).mean_std(entry.part, metric) for point in points
                 ]
-                n_drawn += _draw_line(axis, row, positions, stats, line_style(k))
-            _set_x_axis(axis, entry, points, positions)
+                n_drawn += _draw_line(axis, row, scale.positions, stats, line_style(k))
+            _set_x_axis(axis, scale)
             if i == 0:
                 axis.set_title(plain_text(dataset))
             if i == len(metrics) - 1:
                 axis.set_xlabel(entry.symbol or entry.x)
             if j == 0:
                 axis.set_ylabel(entry.metric_label(metric))
-    if len(spec.rows) > 1:
-        axes[0, 0].legend()
+    band = [Patch(color="0.8", label="± standard deviation")] if _has_band(axes[0, 0]) else []
+    handles = [*(axes[0, 0].get_legend_handles_labels()[0] if len(spec.rows) > 1 else []), *band]
+    if handles:
+        axes[0, 0].legend(handles=handles)
     return figure, n_drawn
 
 
-def _positions(entry: FigureSpec, points: Sequence[dict[str, Value]]) -> list[float]:
-    """Return where values stand: at equal distances as in the papers, or on a logarithmic axis."""
-    if not entry.log:
-        return [float(i) for i in range(len(points))]
-    positions = []
-    for point in points:
-        value = point[entry.x]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise ValueError(
-                f"figures: a logarithmic axis needs positive numbers, and {entry.x} has "
-                f"{value!r}. Leave `log` out."
-            )
-        positions.append(float(value))
-    return positions
+def _has_band(axis: Any) -> bool:
+    return any(len(band.get_paths()) for band in axis.collections)
 
 
-def _set_x_axis(
-    axis: Any, entry: FigureSpec, points: Sequence[dict[str, Value]], positions: Sequence[float]
-) -> None:
+class Scale(NamedTuple):
+    """The horizontal axis of a line figure.
+
+    Attributes:
+        kind: ``linear``, ``log``, ``symlog`` (logarithmic, with a place for zero), or ``names`` for
+            values that are no numbers, at equal distances.
+        positions: place of each value.
+        labels: text below each place.
+    """
+
+    kind: str
+    positions: list[float]
+    labels: list[str]
+
+
+def axis_scale(values: Sequence[Value], entry: FigureSpec) -> Scale:
+    """Return where values stand: numbers at their place, on the scale that spreads them evenly.
+
+    Args:
+        values: values of the grid, in its order.
+        entry: figure; with ``log`` its axis is logarithmic.
+
+    Raises:
+        ValueError: the figure has ``log``, and a value is not a positive number.
+    """
+    labels = [plain_text(str(value)) for value in values]
+    numbers = [
+        float(value)
+        for value in values
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    ]
+    wrong = [value for value in values if isinstance(value, (bool, str)) or not value or value <= 0]
+    if entry.log and wrong:
+        raise ValueError(
+            f"figures: a logarithmic axis needs positive numbers, and {entry.x} has "
+            f"{wrong[0]!r}. Leave `log` out."
+        )
+    if len(numbers) < len(values):
+        return Scale("names", [float(i) for i in range(len(values))], labels)
     if entry.log:
+        return Scale("log", numbers, labels)
+    positive = sorted(number for number in numbers if number > 0)
+    if min(numbers) >= 0 and _unevenness(np.log(positive)) < _unevenness(np.array(positive)):
+        return Scale("symlog" if 0 in numbers else "log", numbers, labels)
+    return Scale("linear", numbers, labels)
+
+
+def _unevenness(values: np.ndarray[Any, Any]) -> float:
+    """Return the spread of the distances between ascending values, over their mean."""
+    steps = np.diff(values)
+    return float(steps.std() / steps.mean()) if len(steps) > 1 else 0.0
+
+
+def _set_x_axis(axis: Any, scale: Scale) -> None:
+    if scale.kind == "symlog":
+        axis.set_xscale("symlog", linthresh=min(x for x in scale.positions if x > 0))
+    elif scale.kind == "log":
         axis.set_xscale("log")
-        axis.minorticks_off()
-    else:
-        axis.set_xlim(-0.3, len(points) - 0.7)
-    axis.set_xticks(positions, [plain_text(str(point[entry.x])) for point in points])
+    elif scale.kind == "names":
+        axis.set_xlim(-0.3, len(scale.positions) - 0.7)
+    axis.minorticks_off()
+    axis.set_xticks(scale.positions, scale.labels)
 
 
 def _draw_line(
@@ -156,18 +228,19 @@ def _draw_line(
         return 0
     x = [position for position, _, _ in measured]
     mean = np.array([value for _, value, _ in measured])
-    std = np.array([spread or 0.0 for _, _, spread in measured])
+    std = np.array([np.nan if spread is None else spread for _, _, spread in measured])
     axis.plot(
         x, mean, style.dashes, marker=style.marker, color=style.colour, label=plain_text(row.label)
     )
-    axis.fill_between(x, mean - std, mean + std, color=style.colour, alpha=0.15, linewidth=0)
+    if not np.isnan(std).all():
+        axis.fill_between(x, mean - std, mean + std, color=style.colour, alpha=0.15, linewidth=0)
     return len(measured)
 
 
 def _draw_heatmaps(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int]:
     metric, points = entry.metric_names[0], entry.points(spec)
     of_panels = [(dataset, row) for dataset in spec.datasets for row in spec.rows]
-    figure, axes = panels(1, len(of_panels), width=3.1, height=2.7)
+    figure, axes = panels(1, len(of_panels), width=panel_width(len(of_panels)), height=2.5)
     xs = list(dict.fromkeys(point[entry.x] for point in points))
     ys = list(dict.fromkeys(point[entry.y] for point in points))
     n_drawn = 0
@@ -192,18 +265,20 @@ def _draw_heatmaps(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure,
 
 def _draw_heatmap(figure: Figure, axis: Any, grid: np.ndarray[Any, Any], label: str) -> None:
     """Draw a grid (y, x) of values, NaN where no run exists, each value written in its field."""
-    image = axis.imshow(grid, origin="lower", cmap=GREYS, aspect="auto")
+    image = axis.imshow(grid, origin="lower", cmap=COLOURS, aspect="auto")
     middle = (np.nanmin(grid) + np.nanmax(grid)) / 2
     for (i, j), value in np.ndenumerate(grid):
         if not np.isnan(value):
-            colour = "white" if value > middle else "black"
+            colour = "black" if value > middle else "white"
             axis.text(j, i, digits(value), ha="center", va="center", fontsize=6, color=colour)
     figure.colorbar(image, ax=axis, shrink=0.85).set_label(label)
 
 
 def _draw_bars(spec: Spec, cells: Cells, entry: FigureSpec) -> tuple[Figure, int]:
     metrics, n_drawn = entry.metric_names, 0
-    figure, axes = panels(len(spec.datasets), len(metrics), width=3.4, height=2.6)
+    figure, axes = panels(
+        len(spec.datasets), len(metrics), width=panel_width(len(metrics)), height=2.3
+    )
     labels = [plain_text(row.label) for row in spec.rows]
     tilted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     for i, dataset in enumerate(spec.datasets):

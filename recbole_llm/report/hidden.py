@@ -17,7 +17,7 @@ def hidden_note(rows: Mapping[str, Sequence[Run]], published: str | None) -> str
     """
     labels: dict[str, list[str]] = {}
     for label, runs in rows.items():
-        for words in dict.fromkeys(map(_words, runs)):
+        for words in dict.fromkeys(map(hidden_words, runs)):
             labels.setdefault(words, []).append(label)
     parts = [f"{words} ({', '.join(names)})" for words, names in labels.items()]
     if len(labels) == 1:
@@ -27,6 +27,7 @@ def hidden_note(rows: Mapping[str, Sequence[Run]], published: str | None) -> str
     return f"Hidden from the rankings: {'; '.join(parts)}." if parts else ""
 
 
-def _words(run: Run) -> str:
+def hidden_words(run: Run) -> str:
+    """Return what one run hides from its rankings."""
     hides = run.record.config.get("mask_history")
     return _WORDS[hides] if isinstance(hides, bool) else "not recorded"

@@ -2,39 +2,49 @@
 
 from collections.abc import Sequence
 
-from recbole_llm.report.contents import Report
+from recbole_llm.report.contents import Picture, Report
 from recbole_llm.report.markdown_text import inline, sentence
 from recbole_llm.report.table import Line, Number, Table
 from recbole_llm.report.text import (
-    STAR_MEANS,
     gain_text,
     head_text,
     label_text,
+    legend,
     seeds_text,
     value_text,
 )
 
-_TABLE_NOTE = (
-    "\nMean ± standard deviation over seeds, on test; best bold, second underlined among "
-    "the rows measured here. Rows in italics are published numbers, not measured here."
-)
-
 
 def to_markdown(report: Report) -> str:
-    """Return the whole report: notes, tables, and links to its figures."""
+    """Return the whole report: notes, tables, and links to its figures and files."""
     out = [f"# {inline(report.title)}"]
     out.append(sentence(f"{report.source} Profile: {report.profile}.".strip()))
     out += [f"- {sentence(note)}" for note in report.notes]
-    for table in report.tables:
+    pictures = [*report.bars, *[None] * len(report.tables)]
+    for table, picture in zip(report.tables, pictures, strict=False):
         out.append(f"\n## {inline(table.title)}\n" if table.title != report.title else "")
-        out += [table_to_markdown(table), _TABLE_NOTE]
+        out += [table_to_markdown(table), f"\n{sentence(legend(table))}"]
         out += [f"\n{sentence(note)}" for note in table.notes]
-        out += [f"\n{STAR_MEANS}"] if table.has_star else []
+        out += _picture(picture) if picture else []
+    for picture in report.pictures:
+        out += _picture(picture)
     for plain in report.plain_tables:
         rows = [list(map(inline, row)) for row in (plain.heads, *plain.rows)]
         out += [f"\n## {inline(plain.title)}\n", _rows(rows)]
-    out += [f"\n![{inline(picture.name)}]({picture.link})" for picture in report.pictures]
+        out += [f"\n{sentence(plain.note)}"] if plain.note else []
+    if report.facts:
+        out.append("\n## Set-up\n")
+        out += [f"- **{inline(name)}**: {sentence(text)}" for name, text in report.facts]
+    if report.files:
+        links = ", ".join(f"[{inline(name)}]({name})" for name in report.files)
+        out.append(f"\nFiles: {links}")
     return "\n".join(out) + "\n"
+
+
+def _picture(picture: Picture) -> list[str]:
+    pdf = picture.link.removesuffix(".png") + ".pdf"
+    caption = f" {sentence(picture.caption)}" if picture.caption else ""
+    return [f"\n![{inline(picture.name)}]({picture.link})", f"\n[PDF]({pdf}){caption}"]
 
 
 def table_to_markdown(table: Table) -> str:

@@ -16,10 +16,10 @@ from recbole_llm.report.records import Run
 from recbole_llm.report.statistics import smaller_is_better
 from recbole_llm.report.table import Line, Number
 from recbole_llm.report.text import (
-    STAR_MEANS,
     gain_text,
     head_text,
     label_text,
+    legend,
     seeds_text,
     value_text,
 )
@@ -37,12 +37,15 @@ class _Mean(NamedTuple):
 
 def to_html(report: Report) -> str:
     """Return the page; every text of the report is escaped."""
-    template = _environment().get_template("page.html.j2")
-    return template.render(report=report, means=_means(report), star_means=STAR_MEANS)
+    template = environment().get_template("page.html.j2")
+    bars = [*report.bars, *[None] * (len(report.tables) - len(report.bars))]
+    tables = list(zip(report.tables, bars, strict=True))
+    return template.render(report=report, tables=tables, means=_means(report))
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return jinja2's environment of the pages: every text is escaped."""
+    found = Environment(
         loader=PackageLoader("recbole_llm.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -50,14 +53,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for text in (gain_text, head_text, label_text, seeds_text, value_text):
-        environment.filters[text.__name__] = text
-    environment.filters["smaller_is_better"] = smaller_is_better
-    environment.filters["anchor"] = _anchor
-    environment.filters["base64"] = _base64
-    environment.filters["line_class"] = _line_class
-    environment.filters["record_text"] = _record_text
-    return environment
+    for text in (gain_text, head_text, label_text, legend, seeds_text, value_text):
+        found.filters[text.__name__] = text
+    found.filters["smaller_is_better"] = smaller_is_better
+    found.filters["anchor"] = _anchor
+    found.filters["base64"] = _base64
+    found.filters["line_class"] = _line_class
+    found.filters["record_text"] = _record_text
+    found.filters["pdf"] = _pdf
+    return found
 
 
 def _means(report: Report) -> dict[str, _Mean]:
@@ -83,6 +87,10 @@ def _line_class(line: Line) -> str:
 
 def _base64(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
+
+
+def _pdf(link: str) -> str:
+    return f"{link.removesuffix('.png')}.pdf"
 
 
 def _record_text(run: Run) -> str:

@@ -75,7 +75,7 @@ class RowSettings:
     def _searched(self, record: RunRecord) -> dict[str, tuple[Any, bool]]:
         """Return a run's value of each searched setting, and whether the space has it."""
         values = {
-            parameter.name: _look_up(record.config, parameter.name) for parameter in self.row.space
+            parameter.name: look_up(record.config, parameter.name) for parameter in self.row.space
         }
         return {
             parameter.name: (values[parameter.name], parameter.can_be(values[parameter.name]))
@@ -117,7 +117,8 @@ def _leaves(name: str, value: Any, other: Any) -> Iterator[tuple[str, Any, Any]]
         yield name, value, other
 
 
-def _look_up(config: Mapping[str, Any], key: str) -> Any:
+def look_up(config: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a setting by its dotted name, None where there is none."""
     value: Any = config
     for name in key.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None

@@ -5,9 +5,10 @@ import unicodedata
 from recbole_llm.metrics.register import SHORT_NAMES
 from recbole_llm.report.significance import Column
 from recbole_llm.report.statistics import smaller_is_better
-from recbole_llm.report.table import Line, Number
+from recbole_llm.report.table import Line, Number, Table
 
 NO_RUN = "no run"
+MINUS = "\N{MINUS SIGN}"
 STAR_MEANS = (
     "* above the strongest other row, Wilcoxon and paired t test on users, two-sided, "
     "Holm-corrected over the table, both p < 0.05"
@@ -32,8 +33,9 @@ def head_text(column: Column) -> str:
 
 
 def digits(value: float) -> str:
-    """Return a number with four decimals, and without the zero before the point."""
-    return f"{value:.4f}".removeprefix("0") if 0 <= value < 1 else f"{value:.4f}"
+    """Return a number with four decimals, a minus sign, and without the zero before the point."""
+    text = f"{abs(value):.4f}".removeprefix("0") if abs(value) < 1 else f"{abs(value):.4f}"
+    return f"{MINUS if value < 0 else ''}{text}"
 
 
 def value_text(number: Number | None, published: bool = False) -> str:
@@ -55,8 +57,31 @@ def label_text(line: Line) -> str:
 
 
 def gain_text(gain: float | None) -> str:
-    """Return a gain in percent, such as ``+1.2 %``, or nothing for None."""
-    return "" if gain is None else f"{gain:+.1f} %"
+    """Return a gain in percent with its sign, such as ``+1.2 %``, or nothing for None."""
+    return "" if gain is None else f"{gain:+.1f} %".replace("-", MINUS)
+
+
+def legend(table: Table) -> str:
+    """Return sentences on the marks of a table, and on no mark that the table does not have."""
+    numbers = [
+        (line, number) for line in table.lines for number in line.numbers if number is not None
+    ]
+    measured = [number for line, number in numbers if not line.published]
+    ranks = {number.rank for number in measured}
+    parts = []
+    if measured:
+        has_spread = any(number.std is not None for number in measured)
+        spread = "Mean ± standard deviation over seeds" if has_spread else "Values of one seed"
+        parts.append(f"{spread}, on test")
+    if 1 in ranks:
+        second = ", second underlined" if 2 in ranks else ""
+        parts.append(f"best bold{second} among the rows measured here")
+    sentences = [f"{'; '.join(parts)}." if parts else ""]
+    if any(line.published for line, _ in numbers):
+        sentences.append("Rows in italics are published numbers, not measured here.")
+    if table.has_star:
+        sentences.append(f"{STAR_MEANS}.")
+    return " ".join(filter(None, sentences))
 
 
 def seeds_text(line: Line) -> str:

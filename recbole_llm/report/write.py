@@ -1,32 +1,36 @@
 """``recbole_llm report``: the tables, figures and page of a spec, from run records alone."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from recbole_llm.files import check_name, replacing
 from recbole_llm.report.cells import Cells, collect, profiles_with_runs
-from recbole_llm.report.contents import Picture, PlainTable, Report
+from recbole_llm.report.contents import PlainTable, Report
 from recbole_llm.report.cost import cost_tables
 from recbole_llm.report.csv_files import (
     comparisons_to_csv,
     has_same_runs,
     points_to_csv,
     tables_to_csv,
+    to_csv,
 )
-from recbole_llm.report.embeddings import plot_embeddings
-from recbole_llm.report.figures import FigureSpec, draw_figure
-from recbole_llm.report.latex import to_latex
+from recbole_llm.report.facts import facts
+from recbole_llm.report.front import write_front
+from recbole_llm.report.latex import plain_to_latex, to_latex
 from recbole_llm.report.markdown import to_markdown
 from recbole_llm.report.page import to_html
+from recbole_llm.report.pictures import draw_pictures, draw_table_bars
 from recbole_llm.report.records import keep_records, read_runs
+from recbole_llm.report.setup_tables import setup_tables
 from recbole_llm.report.table import Table, build_table
 from recbole_llm.sweep.spec import Spec, load_spec
 
 #: Folders of run records that a report reads where no other are named; they need not exist.
 DEFAULT_RUNS = ("runs", "reports/runs")
 _TESTS = "significance.csv"
+_PLAIN_NAMES = ("cost", "data", "search", "chosen", "setup")
 
 
 class WrittenReport(NamedTuple):
@@ -48,6 +52,8 @@ def write_report(
     output: str | Path = "reports",
 ) -> WrittenReport:
     """Write ``<output>/<name>/``: Markdown, CSV, LaTeX, figures, ``index.html``, and records.
+
+    ``<output>/index.html``, the front page of all reports there, is written anew as well.
 
     The folder ``<output>/<name>/records`` of an earlier report is read like a folder of runs. The
     records of the runs that are shown are copied into it; no record in it is removed or replaced.
@@ -81,7 +87,9 @@ def write_report(
     kept = keep_records(cells.runs(), folder / "records")
     for note in kept:
         logging.getLogger(__name__).warning("%s: %s", folder, note)
-    return _write_files(experiment, cells, folder, [*notes, *kept])
+    written = _write_files(experiment, cells, folder, [*notes, *kept])
+    front = write_front(Path(output))
+    return WrittenReport([*written.files, *([front] if front else [])], written.n_runs)
 
 
 def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> WrittenReport:
@@ -90,7 +98,8 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> Wr
     tables, plain_tables = _tables(spec, cells)
     tests = comparisons_to_csv(tables)
     keeps_tests = not tests and _keeps_tests(folder, tables, notes)
-    drawn, pictures, figure_notes = _figures(spec, cells, folder)
+    drawn, pictures, figure_notes = draw_pictures(spec, cells, folder)
+    bar_files, bars = draw_table_bars(spec, tables, folder)
     report = Report(
         title=spec.title or spec.name,
         source=spec.source,
@@ -100,15 +109,35 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> Wr
         pictures=pictures,
         notes=[*notes, *figure_notes],
         runs=cells.runs(),
+        facts=facts(spec, cells.runs()),
+        bars=bars,
     )
     texts = {
-        "report.md": to_markdown(report),
         "tables.csv": tables_to_csv(tables),
         _TESTS: tests,
-        "tables.tex": "\n".join(map(to_latex, tables)),
+        "tables.tex": _latex(spec, tables),
         "points.csv": points_to_csv(spec, cells) if spec.figures else "",
-        "index.html": to_html(report),
+        **_plain_files(spec, report),
     }
+    kept = {_TESTS} if keeps_tests else set()
+    names = [name for name, text in texts.items() if text or name in kept]
+    report = report._replace(files=["report.md", *names])
+    texts |= {"report.md": to_markdown(report), "index.html": to_html(report)}
+    files = _write_texts(folder, texts, kept)
+    return WrittenReport([*files, *drawn, *bar_files], len(report.runs))
+
+
+def _write_texts(folder: Path, texts: Mapping[str, str], kept: Collection[str]) -> list[Path]:
+    """Write texts by the name of the file; an earlier file with nothing to write goes.
+
+    Args:
+        folder: folder of the report.
+        texts: content of each file.
+        kept: names of files that stay as they are if there is nothing to write.
+
+    Returns:
+        The files that were written.
+    """
     files = []
     for name, text in texts.items():
         path = folder / name
@@ -116,12 +145,12 @@ def _write_files(spec: Spec, cells: Cells, folder: Path, notes: list[str]) -> Wr
             with replacing(path) as file:  # half a code point has no UTF-8: it becomes \\udXXX
                 file.write(text.encode(errors="backslashreplace"))
             files.append(path)
-        elif path.exists() and not (name == _TESTS and keeps_tests):
+        elif path.exists() and name not in kept:
             path.unlink()
             logging.getLogger(__name__).warning(
                 "%s of an earlier report was removed: this report has nothing to write in it.", path
             )
-    return WrittenReport([*files, *drawn], len(report.runs))
+    return files
 
 
 def _keeps_tests(folder: Path, tables: list[Table], notes: list[str]) -> bool:
@@ -151,42 +180,26 @@ def _tables(spec: Spec, cells: Cells) -> tuple[list[Table], list[PlainTable]]:
             tables.append(build_table(spec, cells, entry.get("metrics"), heading))
         else:
             plain_tables += cost_tables(spec, cells, title or "Cost of each stage")
-    return tables, plain_tables
+    return tables, [*plain_tables, *setup_tables(spec, cells)]
 
 
-def _figures(spec: Spec, cells: Cells, folder: Path) -> tuple[list[Path], list[Picture], list[str]]:
-    """Draw a spec's figures; returns their files, the pictures of the report, and notes."""
-    files: list[Path] = []
-    pictures: list[Picture] = []
-    notes: list[str] = []
-    for number, content in enumerate(spec.figures, start=1):
-        entry = FigureSpec(**{k: v for k, v in content.items() if k in FigureSpec._fields})
-        stem = folder / f"figure-{number}"
-        draw = _draw_embeddings if entry.kind == "embeddings" else draw_figure
-        drawn, figure_notes = draw(spec, cells, entry, stem)
-        files += drawn
-        notes += figure_notes
-        pictures += [
-            Picture(entry.title, path, path.relative_to(folder).as_posix())
-            for path in drawn
-            if path.suffix == ".png"
-        ]
-    return files, pictures, notes
+def _latex(spec: Spec, tables: Sequence[Table]) -> str:
+    pairs = enumerate(tables, start=1)
+    return "\n".join(to_latex(table, f"{spec.name}-{number}") for number, table in pairs)
 
 
-def _draw_embeddings(
-    spec: Spec, cells: Cells, entry: FigureSpec, stem: Path
-) -> tuple[list[Path], list[str]]:
-    """Draw the users of each row's run of its first seed, which needs the run's checkpoint."""
-    cells_of_rows = [
-        (row.label, cells.get(dataset, row)) for dataset in spec.datasets for row in spec.rows
-    ]
-    runs = [(label, cell.runs[0].path) for label, cell in cells_of_rows if cell.runs]
-    if not runs:
-        return [], [f"{stem.name}: no run."]
-    labels, paths = zip(*runs, strict=True)
-    try:
-        files = plot_embeddings(paths, stem, entry.n_users, labels=labels, title=entry.title)
-    except (FileNotFoundError, ValueError) as error:
-        return [], [f"{stem.name}: not drawn. {error}"]
-    return [path for path in files if path.suffix != ".csv"], []
+def _plain_files(spec: Spec, report: Report) -> dict[str, str]:
+    """Return CSV and LaTeX of the plain tables and of the facts, by the name of the file.
+
+    A name without a table has an empty text, so that a file of an earlier report goes.
+    """
+    setup = PlainTable("Set-up", ["what", "how"], report.facts, "setup")
+    texts: dict[str, str] = {}
+    for name in _PLAIN_NAMES:
+        tables = [table for table in [*report.plain_tables, setup] if table.name == name]
+        texts[f"{name}.csv"] = "".join(to_csv([table.heads, *table.rows]) for table in tables)
+        texts[f"{name}.tex"] = "\n".join(
+            plain_to_latex(table, f"{spec.name}-{name}{'' if i == 0 else f'-{i + 1}'}")
+            for i, table in enumerate(tables)
+        )
+    return texts

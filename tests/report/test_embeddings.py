@@ -8,10 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from run_records import add
 
 from recbole_llm.data.loading import build_loaders
 from recbole_llm.record import RunRecord
-from recbole_llm.report.embeddings import angle_density, plot_embeddings, user_maps
+from recbole_llm.report.csv_files import to_csv
+from recbole_llm.report.embeddings import (
+    angle_density,
+    plot_embeddings,
+    redraw_embeddings,
+    user_maps,
+)
 from recbole_llm.runs.reload import load_run
 
 Train = Callable[..., RunRecord]
@@ -54,6 +61,32 @@ def test_figure_is_written_and_repeatable(runner: Train, work: Path) -> None:
     first, second = (user_maps(runs[0], "LightGCN", 40, seed=1)[0].points for _ in range(2))
     np.testing.assert_array_equal(first, second)
     assert first.shape == (40, 2) and np.linalg.norm(first, axis=1).max() == pytest.approx(1)
+
+
+def test_a_figure_is_drawn_again_from_its_points(work: Path) -> None:
+    records = [add("BPR", seed, [0.2, 0.2]) for seed in (1, 2)]
+    folder = work / "figure"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    rows = [
+        [record.id, f"BPR on beauty, {view}", *rng.normal(size=2).tolist()]
+        for record in records
+        for view in ("0-hop", "1-hop")
+        for _ in range(9)
+    ]
+    table = folder / "user-embeddings.csv"
+    table.write_text(to_csv([["run", "title", "x", "y"], *rows]), encoding="utf-8")
+    files = redraw_embeddings(records, folder)
+    assert [path.suffix for path in files] == [".pdf", ".png", ".csv"]
+    assert all(path.stat().st_size > 500 for path in files)
+    png = files[1].read_bytes()
+    unquoted = "\n".join(",".join(map(str, row)) for row in [["run", "title", "x", "y"], *rows])
+    table.write_text(unquoted, encoding="utf-8")
+    assert redraw_embeddings(records, folder)[1].read_bytes() == png, "as older files had it"
+    assert redraw_embeddings(records[:1], folder) == [], "points of other runs"
+    table.write_text("run,title,x,y\nr,t,no,number\n", encoding="utf-8")
+    assert redraw_embeddings(records, folder) == []
+    assert redraw_embeddings(records, work) == []
 
 
 def test_a_staged_run_comes_back_and_shows_each_hop(

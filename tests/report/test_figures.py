@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from html_page import parse
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from run_records import METRICS, add
 
+from recbole_llm.plotting import line_style, shade
 from recbole_llm.report.write import write_report
 
 GRID = {
@@ -72,19 +75,57 @@ def line_spec(spec: Any, values: list[Any], **over: Any) -> Path:
     return spec(figures=[figure], **over)
 
 
-def test_a_logarithmic_axis_has_the_values_at_their_place(spec: Any, drawing: list[Figure]) -> None:
-    values = [0.001, 0.1, 1.0]
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0.001, 0.1, 1.0], "log"),
+        ([16, 32, 64, 128], "log"),
+        ([1, 5, 10, 15], "linear"),
+        ([-1.0, 0.0, 2.0], "linear"),
+        ([0.0, 0.001, 0.01, 0.1], "symlog"),
+    ],
+)
+def test_numbers_stand_at_their_place(
+    values: list[float], scale: str, spec: Any, drawing: list[Figure]
+) -> None:
     for value in values:
         add("BPR", 1, [0.2, 0.2], point={"reg_weight": value})
-    write_report(line_spec(spec, values, log=True, title="A title"))
-    write_report(line_spec(spec, values))
-    logarithmic, plain = drawing
-    assert logarithmic.get_suptitle() == "A title" and plain.get_suptitle() == ""
-    axes = [figure.axes[-1] for figure in drawing]
-    assert [axis.get_xscale() for axis in axes] == ["log", "linear"]
-    assert [axis.lines[0].get_xdata().tolist() for axis in axes] == [values, [0, 1, 2]]
-    for axis in axes:
-        assert [text.get_text() for text in axis.get_xticklabels()] == ["0.001", "0.1", "1.0"]
+    write_report(line_spec(spec, values, title="A title"))
+    [figure] = drawing
+    assert figure.get_suptitle() == "A title"
+    assert figure.get_figwidth() == pytest.approx(3.35), "as wide as a column"
+    axis = figure.axes[-1]
+    assert axis.get_xscale() == scale
+    assert axis.lines[0].get_xdata().tolist() == values
+    assert [text.get_text() for text in axis.get_xticklabels()] == [str(it) for it in values]
+
+
+def test_a_logarithmic_axis_may_be_asked_for(spec: Any, drawing: list[Figure]) -> None:
+    for value in (1.0, 2.0, 3.0):
+        add("BPR", 1, [0.2, 0.2], point={"reg_weight": value})
+    write_report(line_spec(spec, [1.0, 2.0, 3.0], log=True))
+    write_report(line_spec(spec, [1.0, 2.0, 3.0]))
+    assert [figure.axes[-1].get_xscale() for figure in drawing] == ["log", "linear"]
+
+
+def test_the_band_is_explained_where_there_is_one(spec: Any, drawing: list[Figure]) -> None:
+    add("BPR", 1, [0.2, 0.2], point={"reg_weight": 0.1})
+    write_report(line_spec(spec, [0.1]))
+    add("BPR", 2, [0.3, 0.3], point={"reg_weight": 0.1})
+    write_report(line_spec(spec, [0.1]))
+    one, two = (figure.axes[0].get_legend() for figure in drawing)
+    assert one is None
+    assert [text.get_text() for text in two.get_texts()] == ["± standard deviation"]
+
+
+def test_colours_are_those_that_read_in_grey() -> None:
+    colours = [to_rgb(line_style(i).colour) for i in range(8)]
+    lightness = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in colours]
+    assert len({round(value, 2) for value in lightness}) == 8
+    assert max(lightness) < 0.8, "seen on white"
+    along = [to_rgb(shade(i / 9)) for i in range(10)]
+    steps = np.diff([0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in along])
+    assert (steps > 0).all(), "lighter with the value"
 
 
 def test_zero_has_no_place_on_a_logarithmic_axis(spec: Any) -> None:

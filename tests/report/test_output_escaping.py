@@ -132,9 +132,12 @@ def test_markdown_of_a_line(text: str, markdown: str) -> None:
 def test_markdown_holds_one_row_a_label_and_no_html(labelled: Path) -> None:
     text = (labelled / "report.md").read_text(encoding="utf-8")
     assert "<script" not in text and "](javascript" not in text.replace(r"\](javascript", "")
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + len(LABELS) + 1
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+    metrics, _, others = text.partition("\n## Data\n")
+    settings = others.partition("\n## Settings of the spec\n")[2]
+    for part, n_rows, n_bars in ((metrics, len(LABELS) + 3, 6), (settings, len(LABELS) + 2, 3)):
+        rows = [line for line in part.splitlines() if line.startswith("|")]
+        assert len(rows) == n_rows
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {n_bars}
     assert set(re.findall(r"<[^>]*>", text)) <= {"<u>", "</u>"}
 
 

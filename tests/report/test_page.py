@@ -29,12 +29,24 @@ def test_the_page_stands_by_itself_and_links_each_number(spec: Any) -> None:
     inner = [link for link in found.links if link.startswith("#")]
     assert len(inner) == 4 + 2 * 2 and {link[1:] for link in inner} <= found.ids
     files = [link for link in found.links if not link.startswith("#")]
-    assert len(files) == 4 and all(Path("reports/t", link).is_file() for link in files)
+    assert all(Path("reports/t", link).is_file() for link in files)
+    assert {"tables.csv", "tables.tex", "report.md", "bars-1.pdf"} <= set(files)
+    records = [link for link in files if link.startswith("records/")]
+    assert len(records) == 4
     assert not re.search(r"https?://", page)
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(?!data:)", page)
     assert "<b>&amp;amp;" not in page and "run &lt;b&gt;" in page
     shutil.rmtree("runs")
-    assert RunRecord.load(Path("reports/t") / files[0]).status == "finished"
+    assert RunRecord.load(Path("reports/t") / records[0]).status == "finished"
+
+
+def test_the_page_is_read_in_the_dark_and_on_a_narrow_screen(spec: Any) -> None:
+    add("BPR", 1, [0.2, 0.2])
+    write_report(spec())
+    page = Path("reports/t/index.html").read_text()
+    assert "prefers-color-scheme: dark" in page and "position: sticky" in page
+    assert page.count('class="hint"') == page.count('<div class="scroll"') == 3
+    assert "td a { text-decoration: none; }" in page, "an underline means the second best alone"
 
 
 def test_every_text_is_escaped(spec: Any, work: Path) -> None:

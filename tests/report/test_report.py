@@ -41,7 +41,7 @@ def test_means_ranks_and_improvement_by_hand(spec: Any) -> None:
     assert [ranks[row, "recall@20"] for row in ("LightGCN", "Ours", "BPR")] == ["1", "2", ""]
     text = Path("reports/t/report.md").read_text()
     assert "| Ours | **.3000 ± .0000** | <u>.1600 ± .0000</u> | 2 | 4 tpe |" in text
-    assert "| improvement of Ours | +100.0 % | -20.0 % |" in text
+    assert "| improvement of Ours | +100.0 % | \u221220.0 % |" in text
     assert "Not tested for significance" in text and "BPR on beauty, LightGCN on beauty" in text
 
 
@@ -228,7 +228,9 @@ def test_latex_is_escaped_and_well_formed(spec: Any) -> None:
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
     assert len(body) == 3
     assert all(line.endswith(r"\\") and line.count(" & ") == 2 for line in body)
-    assert not re.search(r"(?<!\\)[%#]", text)
+    assert text.splitlines()[0] == r"% Needs \usepackage{booktabs} in the preamble."
+    assert r"\label{tab:t-1}" in text
+    assert not re.search(r"(?<!\\)[%#]", text.partition("\n")[2])
 
 
 def test_bars_and_cost(spec: Any) -> None:

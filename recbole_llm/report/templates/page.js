@@ -25,3 +25,13 @@ function openTarget() {
 }
 addEventListener("hashchange", openTarget);
 openTarget();
+
+// The hint to scroll stands above a table that is wider than the window.
+function showHints() {
+  for (const box of document.querySelectorAll(".scroll")) {
+    const hint = box.previousElementSibling;
+    if (hint) hint.hidden = box.scrollWidth <= box.clientWidth;
+  }
+}
+addEventListener("resize", showHints);
+showHints();
