@@ -1,7 +1,7 @@
 """Configuration: RecBole's, plus our models and properties, checked keys and no ``eval``.
 
-Priority, highest first: command line, dict (Python API), config files, our properties (for a data
-set: the ``dataset.yaml`` of its folder, else what is shipped), RecBole's.
+Priority, highest first: command line, dict (Python API), config files, our properties (of a data
+set: its folder's ``dataset.yaml``, else the shipped one), RecBole's.
 """
 
 from collections.abc import Mapping, Sequence

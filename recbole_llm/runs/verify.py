@@ -195,14 +195,15 @@ def _compare_data(record: RunRecord, split: Split, findings: Findings) -> bool:
         same = found[name] == record.data[name]
         verdict = "unchanged" if same else "NOT those of the run"
         findings.compared.append(Comparison(f"data {name}: {verdict}", same))
-    for name in sorted((found.keys() | {"frozen_split"}) - {"files", "split"}):
+    of_inputs = {"modalities", "user_profiles"}
+    for name in sorted((found.keys() | record.data.keys()) - {"files", "split"} - of_inputs):
         recorded, here = record.data.get(name), found.get(name)
         if name in ("left_out", "repeated_rows") and recorded is None:
             findings.unchecked.append(f"{name}, which records of earlier releases lack")
-        elif recorded != here:
+        elif recorded != here or name not in found:
             text = f"data {name}: recorded {recorded}, here {here}  DIFFERS"
             findings.compared.append(Comparison(text, False))
-    for name in ("modalities", "user_profiles"):
+    for name in sorted(of_inputs):
         if record.data.get(name):
             findings.unchecked.append(f"what the record says of {name.replace('_', ' ')}")
     return bool(found["split"] == record.data["split"])

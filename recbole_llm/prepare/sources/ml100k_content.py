@@ -48,8 +48,9 @@ class MovieLens100KContent(Source):
 
     def __init__(self, folder: Path) -> None:
         self.items, self.folder = folder / "items.csv", folder / "images"
-        (package,) = importlib.util.find_spec("recbole").submodule_search_locations
-        ratings = Path(package) / "dataset_example" / "ml-100k"
+        package = importlib.util.find_spec("recbole")
+        assert package is not None and package.origin is not None  # it is a dependency
+        ratings = Path(package.origin).parent / "dataset_example" / "ml-100k"
         self.ratings, self.movies = ratings / "ml-100k.inter", ratings / "ml-100k.item"
 
     @cached_property
