@@ -87,10 +87,10 @@ def test_kind10_an_address_keeps_what_is_not_secret() -> None:
 
 def test_kind10_keys_of_the_environment_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{CANARY}\r\n")
-    monkeypatch.setenv("THEIR_KEY", "Another-8k2")
+    monkeypatch.setenv("THEIR_LOGIN", "Another-8k2")
     assert mask_secrets(f"server said {CANARY}") == "server said ***"
     assert "Another-8k2" in mask_secrets("it is Another-8k2")
-    remember_variable("THEIR_KEY")
+    remember_variable("THEIR_LOGIN")
     assert mask_secrets("it is Another-8k2") == "it is ***"
 
 
