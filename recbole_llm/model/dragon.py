@@ -9,28 +9,26 @@ to 1. Tables and layers start Xavier-uniform with zero bias, theirs Xavier-norma
 The code declares trained item features and never reads them; they are frozen here.
 """
 
-import math
-
 import torch
-from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_uniform_initialization
-from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.model.base import DotProductRecommender
 from recbole_llm.model.item_mixture import ITEM_MIXTURE, mixed_item_graph, share_weights
-from recbole_llm.model.loss import bpr_loss, mean_square
 from recbole_llm.model.modality_graph import FrozenFeatures
-from recbole_llm.model.preference import ModalityPreferences, modality_weight_table
-from recbole_llm.model.propagation import rows, training_adjacency, user_neighbour_operator
+from recbole_llm.model.preference import (
+    ModalityPreferences,
+    PreferenceRecommender,
+    modality_weight_table,
+)
+from recbole_llm.model.propagation import training_adjacency, user_neighbour_operator
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Float, Int
 
 
-class DRAGON(DotProductRecommender):
+class DRAGON(PreferenceRecommender):
     """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width. M: modalities.
 
     Config keys: ``embedding_size`` (d, of each modality), ``n_layers`` (user-item),
@@ -49,7 +47,6 @@ class DRAGON(DotProductRecommender):
         )
     )
 
-    input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
 
     @classmethod
@@ -91,16 +88,3 @@ class DRAGON(DotProductRecommender):
         for _ in range(self.n_item_layers):
             item_h = self.item_graph(item_h)
         return user_h + self.similar_users(user_h), item_in + item_h
-
-    def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return BPR in bits plus L2 of preferences and weights of modalities, a scalar.
-
-        The authors' code takes the logarithm to base 2, and means over numbers in L2.
-        """
-        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        user_emb, item_emb = self()
-        user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1)) / math.log(2)
-        reg_loss = self.preferences.reg_loss(user)
-        reg_loss = reg_loss + mean_square(self.modality_weight.weight[1:])  # without padding
-        return loss + self.reg_weight * reg_loss

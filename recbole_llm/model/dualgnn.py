@@ -10,27 +10,25 @@ are left out of L2.
 Tables and layers start Xavier-uniform with zero bias, theirs Xavier-normal and as torch's do.
 """
 
-import math
-
 import torch
-from recbole.data.interaction import Interaction
 from recbole.model.init import xavier_uniform_initialization
-from recbole.utils import InputType
 from torch import Tensor
 
 from recbole_llm.config import Config
 from recbole_llm.data.dataset import MultimodalDataset
-from recbole_llm.model.base import DotProductRecommender
-from recbole_llm.model.loss import bpr_loss, mean_square
 from recbole_llm.model.modality_graph import FrozenFeatures
-from recbole_llm.model.preference import ModalityPreferences, modality_weight_table
-from recbole_llm.model.propagation import rows, training_adjacency, user_neighbour_operator
+from recbole_llm.model.preference import (
+    ModalityPreferences,
+    PreferenceRecommender,
+    modality_weight_table,
+)
+from recbole_llm.model.propagation import training_adjacency, user_neighbour_operator
 from recbole_llm.settings.group import Settings
 from recbole_llm.settings.run import TRAINING
 from recbole_llm.settings.values import Float, Int
 
 
-class DualGNN(DotProductRecommender):
+class DualGNN(PreferenceRecommender):
     """U, I: users, items, each counting padding id 0. N = U + I. B: batch. d: width. M: modalities.
 
     Config keys: ``embedding_size`` (d), ``n_layers``, ``user_k``, ``reg_weight``.
@@ -40,7 +38,6 @@ class DualGNN(DotProductRecommender):
         embedding_size=Int(1), n_layers=Int(0), user_k=Int(1), reg_weight=Float(0)
     )
 
-    input_type = InputType.PAIRWISE
     norm_adj: Tensor  # sparse (N, N), D^-1/2 A D^-1/2, training edges only
 
     def __init__(self, config: Config, dataset: MultimodalDataset) -> None:
@@ -65,16 +62,3 @@ class DualGNN(DotProductRecommender):
         weight = self.modality_weight.weight.unsqueeze(1)  # (U, 1, M)
         user_h = (nodes[: self.n_users] * weight).sum(dim=-1)  # (U, d)
         return user_h + self.similar_users(user_h), nodes[self.n_users :].sum(dim=-1)
-
-    def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return BPR in bits plus L2 of preferences and weights of modalities, a scalar.
-
-        The authors' code takes the logarithm to base 2, and means over numbers in L2.
-        """
-        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
-        user_emb, item_emb = self()
-        user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
-        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1)) / math.log(2)
-        reg_loss = self.preferences.reg_loss(user)
-        reg_loss = reg_loss + mean_square(self.modality_weight.weight[1:])  # without padding
-        return loss + self.reg_weight * reg_loss

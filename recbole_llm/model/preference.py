@@ -4,11 +4,16 @@ Q. Wang et al., "DualGNN", TMM 2021, section "Multi-modal Representation Learnin
 over.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
+from recbole.data.interaction import Interaction
+from recbole.utils import InputType
 from torch import Tensor, nn
 
-from recbole_llm.model.loss import mean_square
+from recbole_llm.model.base import DotProductRecommender
+from recbole_llm.model.loss import bpr_loss, mean_square
 from recbole_llm.model.modality_graph import FrozenFeatures
 from recbole_llm.model.propagation import propagate_mean, rows
 
@@ -67,3 +72,31 @@ def modality_weight_table(n_users: int, n_modalities: int) -> nn.Embedding:
     table = nn.Embedding(n_users, n_modalities)
     nn.init.constant_(table.weight, 1.0 / n_modalities)
     return table
+
+
+class PreferenceRecommender(DotProductRecommender):
+    """The loss of models whose users have a preference and a weight for each modality.
+
+    Attributes:
+        preferences: tables and networks of the modalities.
+        modality_weight: table from ``modality_weight_table``.
+        reg_weight: weight of L2.
+    """
+
+    input_type = InputType.PAIRWISE
+    preferences: ModalityPreferences
+    modality_weight: nn.Embedding
+    reg_weight: float
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return BPR in bits plus L2 of preferences and weights of modalities, a scalar.
+
+        The authors' code takes the logarithm to base 2, and means over numbers in L2.
+        """
+        user, pos, neg = (interaction[k] for k in (self.USER_ID, self.ITEM_ID, self.NEG_ITEM_ID))
+        user_emb, item_emb = self()
+        user_e, pos_e, neg_e = rows(user_emb, user), rows(item_emb, pos), rows(item_emb, neg)
+        loss = bpr_loss((user_e * pos_e).sum(-1), (user_e * neg_e).sum(-1)) / math.log(2)
+        reg_loss = self.preferences.reg_loss(user)
+        reg_loss = reg_loss + mean_square(self.modality_weight.weight[1:])  # without padding
+        return loss + self.reg_weight * reg_loss
