@@ -67,15 +67,12 @@ def full_sort_topk(
             f"recbole_llm.load(run).recommend(users), which ranks for every user."
         )
     dataset = test_data._dataset
-    target = next(model.parameters()).device
-    place = tie_order(dataset.field2id_token[dataset.iid_field]).to(target)
-    batch, hidden, *positives = test_data.collate_fn([row_of[user] for user in users])
+    place = tie_order(dataset.field2id_token[dataset.iid_field])
+    batch, hidden, pos_row, pos_item = test_data.collate_fn([row_of[user] for user in users])
     with torch.no_grad():
-        scores = model.eval().full_sort_predict(batch.to(target)).view(len(users), -1)
-    if hidden is not None:
-        hidden = hidden[0].to(target), hidden[1].to(target)
-    row, item = (each.to(target) for each in positives)
-    items, best, *_ = rank_batch(scores, hidden, row, item, k, place)
+        batch = batch.to(next(model.parameters()).device)
+        scores = model.eval().full_sort_predict(batch).view(len(users), -1)
+    items, best, *_ = rank_batch(scores, hidden, pos_row, pos_item, k, place)
     return best, items
 
 

@@ -112,14 +112,9 @@ class EvaluationMixin(SavingMixin):
         """Return the lists of one batch, on the CPU: items, scores, hits, counts of positives."""
         interaction, hidden, pos_row, pos_item = batch
         scores = self._full_sort_batch_eval((interaction, None, pos_row, pos_item))[1]
-        device = scores.device
         if eval_data.candidates is not None:
-            scores[:, ~eval_data.candidates.to(device)] = -torch.inf
-        if hidden is not None:
-            hidden = hidden[0].to(device), hidden[1].to(device)
-        items, top, *others = rank_batch(
-            scores, hidden, pos_row.to(device), pos_item.to(device), k, place
-        )
+            scores[:, ~eval_data.candidates.to(scores.device)] = -torch.inf
+        items, top, *others = rank_batch(scores, hidden, pos_row, pos_item, k, place)
         return [part.cpu() for part in (items, top.float(), *others)]
 
 

@@ -44,6 +44,8 @@ def rank_batch(
     The ranking is a function of the scores and of ``place`` alone: the list for k is the beginning
     of the list for any larger k.
 
+    The other tensors may be on another device than the scores.
+
     Args:
         scores: (B, I) float; overwritten where hidden.
         hidden: rows and items that must not be ranked; the padding item 0 never is.
@@ -59,9 +61,10 @@ def rank_batch(
         ValueError: a score is NaN or infinite, which a top-k would rank first.
     """
     n_rows, n_items = scores.shape
+    pos_row, pos_item, place = (each.to(scores.device) for each in (pos_row, pos_item, place))
     scores[:, 0] = -torch.inf
     if hidden is not None:
-        scores[hidden] = -torch.inf
+        scores[hidden[0].to(scores.device), hidden[1].to(scores.device)] = -torch.inf
     top, items = torch.topk(scores, min(k + 1, n_items), dim=-1)  # one more, to see a tie
     if not (top[:, 0] < torch.inf).all():  # topk puts NaN above every number
         raise ValueError(
