@@ -49,6 +49,12 @@ metric_types = register.metric_types
 smaller_metrics = register.smaller_metrics
 
 
+def short_name(metric: str) -> str:
+    """Return ``R@10`` for ``recall@10``; a metric without a short name stays as it is."""
+    name, at, k = metric.partition("@")
+    return f"{SHORT_NAMES.get(name.lower(), name)}{at}{k}"
+
+
 def needs_features(name: str) -> bool:
     """Return whether a metric reads items' features."""
     return FEATURES in register.metric_information[name.lower()]

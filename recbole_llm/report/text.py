@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from recbole_llm.metrics.register import SHORT_NAMES
+from recbole_llm.metrics.register import short_name
 from recbole_llm.report.significance import Column
 from recbole_llm.report.statistics import smaller_is_better
 from recbole_llm.report.table import Line, Number, Table
@@ -23,8 +23,7 @@ def one_line(text: str) -> str:
 
 def short_metric(metric: str) -> str:
     """Return ``R@10`` for ``recall@10``, with an arrow down where a smaller value is better."""
-    name, at, k = metric.partition("@")
-    return f"{SHORT_NAMES.get(name, name)}{at}{k}{' ↓' if smaller_is_better(metric) else ''}"
+    return f"{short_name(metric)}{' ↓' if smaller_is_better(metric) else ''}"
 
 
 def head_text(column: Column) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from tabulate import tabulate
 
-from recbole_llm.metrics.register import SHORT_NAMES
+from recbole_llm.metrics.register import short_name
 from recbole_llm.record import RunRecord, Stage
 
 
@@ -57,8 +57,4 @@ def _stage_row(stage: Stage) -> tuple[str, str, str, str]:
 
 def _metrics_text(metrics: Mapping[str, float]) -> str:
     """Return ``R@10 0.1234  N@10 0.0567``."""
-    parts = []
-    for name, value in metrics.items():
-        metric, at, k = name.partition("@")
-        parts.append(f"{SHORT_NAMES.get(metric, metric)}{at}{k} {value:.4f}")
-    return "  ".join(parts)
+    return "  ".join(f"{short_name(name)} {value:.4f}" for name, value in metrics.items())

@@ -4,8 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-#: Short names of metrics in lines that people read.
-SHORT = {"recall": "R", "ndcg": "N", "hit": "H", "precision": "P", "mrr": "MRR", "map": "MAP"}
+from recbole_llm.metrics.register import short_name
 
 
 class EpochLines:
@@ -19,8 +18,7 @@ class EpochLines:
 
     def __init__(self, n_epochs: int, metric: str, patience: int) -> None:
         self.n_epochs, self.patience = n_epochs, patience
-        name, at, k = metric.partition("@")
-        self.metric = f"{SHORT.get(name.lower(), name)}{at}{k}"
+        self.metric = short_name(metric)
         self.begin, self.n_done = time.monotonic(), 0
 
     def line(self, entry: Mapping[str, Any], score: float | None, best: Mapping[str, Any]) -> str:
