@@ -179,7 +179,7 @@ def split(
         name: name of the split; None: the protocol's, with the seed where it draws.
         cold_share: share of cold users or items.
         unseen_users: ``drop`` or ``keep`` held-out interactions of users without a training one;
-            None: as fits the protocol.
+            None leaves it to the protocol.
         settings: settings of the data, such as ``data_path``, ``seed`` or filters.
 
     Raises:

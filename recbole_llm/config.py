@@ -292,9 +292,7 @@ class Config(RecBoleConfig):
         """Choose the device; of several processes each has a GPU, and the first one reports."""
         final, asked = self.final_config_dict, self.external_config_dict.get("device")
         if asked is not None:
-            if "gpu_id" in self.external_config_dict:
-                raise ValueError("device and gpu_id say the same thing; give one of them.")
-            final["gpu_id"] = gpu_of(str(asked))
+            final["gpu_id"] = gpu_of(str(asked), self.external_config_dict)
         if launched().n_processes > 1 and not self._stage:  # a stage takes the keys over
             share_gpus(final)
         super()._init_device()

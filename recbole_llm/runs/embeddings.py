@@ -28,8 +28,8 @@ class Embeddings(NamedTuple):
     values: NDArray[np.float32]
 
 
-def user_embeddings(run: ReloadedRun) -> Embeddings:
-    """Return an embedding of every user, whose inner product with an item's is the score.
+def embeddings_of(run: ReloadedRun) -> tuple[Embeddings, Embeddings]:
+    """Return the embeddings of every user and of every item, whose inner products are the scores.
 
     Users of a model that reads recent items are read with those of training and validation.
 
@@ -37,23 +37,16 @@ def user_embeddings(run: ReloadedRun) -> Embeddings:
         ValueError: the model does not score by inner products of embeddings.
     """
     dataset = run.split.dataset
-    values = _pair(run)[0].cpu()
-    return Embeddings(_tokens(dataset, dataset.uid_field), values[1:].float().numpy())
+    user_emb, item_emb = _pair(run)
+    return (
+        _by_token(dataset, dataset.uid_field, user_emb),
+        _by_token(dataset, dataset.iid_field, item_emb),
+    )
 
 
-def item_embeddings(run: ReloadedRun) -> Embeddings:
-    """Return an embedding of every item, see ``user_embeddings``.
-
-    Raises:
-        ValueError: the model does not score by inner products of embeddings.
-    """
-    dataset = run.split.dataset
-    values = _pair(run)[1].cpu()
-    return Embeddings(_tokens(dataset, dataset.iid_field), values[1:].float().numpy())
-
-
-def _tokens(dataset: Any, field: str) -> NDArray[np.str_]:
-    return dataset.field2id_token[field][1:].astype(str)
+def _by_token(dataset: Any, field: str, table: Tensor) -> Embeddings:
+    tokens = dataset.field2id_token[field][1:].astype(str)
+    return Embeddings(tokens, table[1:].float().cpu().numpy())
 
 
 def _pair(run: ReloadedRun) -> tuple[Tensor, Tensor]:

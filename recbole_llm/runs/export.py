@@ -14,7 +14,7 @@ from recbole_llm.config import Config
 from recbole_llm.files import replacing_folder, write_ids
 from recbole_llm.model.base import hooks_of
 from recbole_llm.record import RunRecord
-from recbole_llm.runs.embeddings import Embeddings
+from recbole_llm.runs.embeddings import Embeddings, embeddings_of
 from recbole_llm.runs.loaded import LoadedRun
 from recbole_llm.runs.model_card import model_card
 from recbole_llm.runs.reload import overrides_of
@@ -96,7 +96,7 @@ def _gives_again(record: RunRecord, settings: Mapping[str, Any], data_path: str)
 def _write_embeddings(loaded: LoadedRun, target: Path, form: str) -> dict[str, str]:
     """Write the embeddings of users and items, if the scores are their inner products."""
     try:
-        sides = {"user": loaded.user_embeddings(), "item": loaded.item_embeddings()}
+        sides = dict(zip(("user", "item"), embeddings_of(loaded), strict=True))
     except ValueError:
         return {}
     contents = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_llm.data.loading import build_loaders
-from recbole_llm.runs.embeddings import Embeddings, item_embeddings, user_embeddings
+from recbole_llm.runs.embeddings import Embeddings, embeddings_of
 from recbole_llm.runs.recommend import Recommender
 from recbole_llm.runs.reload import ReloadedRun, load_run
 from recbole_llm.trainer.fit import evaluated_parts
@@ -58,7 +58,7 @@ class LoadedRun(ReloadedRun):
         Raises:
             ValueError: the model does not score by inner products of embeddings.
         """
-        return user_embeddings(self)
+        return embeddings_of(self)[0]
 
     def item_embeddings(self) -> Embeddings:
         """Return tokens (I - 1,) and embeddings (I - 1, d) float32 of all items.
@@ -66,7 +66,7 @@ class LoadedRun(ReloadedRun):
         Raises:
             ValueError: the model does not score by inner products of embeddings.
         """
-        return item_embeddings(self)
+        return embeddings_of(self)[1]
 
     def evaluate(self, part: str = "test") -> dict[str, float]:
         """Return the metrics of a part, ``valid`` or ``test``, measured again with these weights.

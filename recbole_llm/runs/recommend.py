@@ -93,7 +93,7 @@ class Recommender:
                 ranks only users that it was trained on.
         """
         self._check_length(k)
-        scorer = HistoryScorer(self.scorer)
+        scorer = self._history_scorer
         items = [self._ids(self.dataset.iid_field, history, "item") for history in histories]
         if not items or not all(history.numel() for history in items):
             raise ValueError("a history is empty; it needs at least one item.")
@@ -132,6 +132,10 @@ class Recommender:
         return torch.tensor(ids, dtype=torch.int64)
 
     @cached_property
+    def _history_scorer(self) -> HistoryScorer:
+        return HistoryScorer(self.scorer)
+
+    @cached_property
     def _known(self) -> sp.csr_matrix:
         """The interactions to hide, (U, I)."""
         split = self.run.split
@@ -143,8 +147,7 @@ class Recommender:
 
     @cached_property
     def _place(self) -> Tensor:
-        tokens = self.dataset.field2id_token[self.dataset.iid_field]
-        return tie_order(tokens).to(self.run.config["device"])
+        return tie_order(self.dataset.field2id_token[self.dataset.iid_field])
 
     @cached_property
     def _titles(self) -> Sequence[str] | None:
@@ -156,10 +159,7 @@ class Recommender:
         self, scores: Tensor, hidden: tuple[Tensor, Tensor] | None, k: int
     ) -> tuple[Tensor, Tensor]:
         """Return items and scores (B, k), best first, on the CPU."""
-        device = scores.device
-        if hidden is not None:
-            hidden = hidden[0].to(device), hidden[1].to(device)
-        nothing = torch.empty(0, dtype=torch.int64, device=device)
+        nothing = torch.empty(0, dtype=torch.int64)
         items, best, *_ = rank_batch(scores, hidden, nothing, nothing, k, self._place)
         return items.cpu(), best.float().cpu()
 

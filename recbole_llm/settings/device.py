@@ -1,6 +1,7 @@
 """The device that a run asks for by torch's name, and the GPUs of several processes."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,15 +14,19 @@ _VISIBLE_GPUS = os.environ.get("CUDA_VISIBLE_DEVICES")
 MPS = torch.device("mps")
 
 
-def gpu_of(device: str) -> str:
+def gpu_of(device: str, given: Mapping[str, Any]) -> str:
     """Return RecBole's ``gpu_id`` of a device: a number, or nothing where it is no CUDA device.
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        given: settings that the user gave.
 
     Raises:
-        ValueError: torch does not find the device; the text says which ones it finds.
+        ValueError: ``gpu_id`` is given too; or torch does not find the device, and the text says
+            which ones it finds.
     """
+    if "gpu_id" in given:
+        raise ValueError("device and gpu_id say the same thing; give one of them.")
     kind, _, number = device.partition(":")
     found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     found += ["mps"] if torch.backends.mps.is_available() else []
